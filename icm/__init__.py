@@ -1,0 +1,33 @@
+"""The isotropic curvature model, solved exactly: min_Q −Tr(Q Gᵀ) + E_ζ H(‖Qζ‖), with a certificate.
+
+    H = icm.Power(3.0)
+    solution = icm.solve(G, H)
+    solution.Q, solution.value, solution.gap
+"""
+
+from __future__ import annotations
+
+from icm import errors, program, solvers, sphere
+from icm.curvature import Curvature, Custom, Exponential, Power, parse
+from icm.program import Program
+from icm.solvers import Comparison, Solution, Status, compare, solve
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Comparison",
+    "Curvature",
+    "Custom",
+    "Exponential",
+    "Power",
+    "Program",
+    "Solution",
+    "Status",
+    "compare",
+    "errors",
+    "parse",
+    "program",
+    "solve",
+    "solvers",
+    "sphere",
+]

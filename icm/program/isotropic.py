@@ -1,0 +1,84 @@
+"""The program: minimise F(Q) = −Tr(Q Gᵀ) + E_ζ H(‖Qζ‖), ζ uniform on the unit sphere of the inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icm.arrays import require_finite, require_nonempty, to_tensor
+from icm.curvature import Curvature, as_curvature
+from icm.errors import InputError
+from icm.program.spectral import SpectralProgram
+from icm.sphere import expect
+
+if TYPE_CHECKING:
+    from icm.solvers.solution import Solution
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Program:
+    """The isotropic curvature model for a gradient G (…, m, n), outputs × inputs, and a curvature H (or its text).
+
+    F(Q) = −Tr(Q Gᵀ) + E H(‖Qζ‖) is convex in Q; ζ lives on the input side, so the program is not invariant under
+    transposition. Source: Su, arXiv 2511.00674, eq. (1).
+
+    Raises InputError for an empty, non-finite or less than two-dimensional G, DtypeError for a complex one.
+    """
+
+    G: Tensor
+    H: Curvature
+
+    def __init__(self, G: Any, H: Curvature | str):
+        G = to_tensor(G, "G")
+        if G.ndim < 2:
+            raise InputError(
+                f"G has shape {tuple(G.shape)}; a gradient is a matrix (…, outputs, inputs): "
+                "reshape a vector to (1, n) for one output or (m, 1) for one input"
+            )
+        require_nonempty(G, "G")
+        require_finite(G, "G")
+        object.__setattr__(self, "G", G)
+        object.__setattr__(self, "H", as_curvature(H))
+
+    @property
+    def dim(self) -> int:
+        """n, the number of inputs and the dimension of ζ."""
+        return self.G.shape[-1]
+
+    def objective(self, Q: Any) -> Float[Tensor, "*batch"]:
+        """F(Q) for Q (…, m, n), exact, in Q's dtype."""
+        Q = self._update(Q)
+        linear = (Q.double() * self.G.double()).sum((-2, -1))
+        return (expect(self.H, torch.linalg.svdvals(Q.double()), self.dim).value - linear).to(Q.dtype)
+
+    def gradient(self, Q: Any) -> Float[Tensor, "*batch m n"]:
+        """∇F(Q) = U diag(∂f/∂σ) Vᵀ − G for Q = U diag(σ) Vᵀ (a subgradient at Q = 0 if H'(0+) > 0)."""
+        Q = self._update(Q)
+        U, sigma, Vh = torch.linalg.svd(Q.double(), full_matrices=False)
+        slopes = expect(self.H, sigma, self.dim).slopes
+        return ((U * slopes[..., None, :]) @ Vh - self.G.double()).to(Q.dtype)
+
+    def reduce(self) -> SpectralProgram:
+        """The program in the singular values alone: minimise f(σ) − ⟨g, σ⟩ over σ ≥ 0 (Su, Prop. 3.1)."""
+        G = self.G if self.G.dtype in (torch.float32, torch.float64) else self.G.float()
+        # A power of two brings the largest entry to [½, 1) and costs no digit, so 1e±300 is as good as 1.
+        exponent = torch.frexp(G.abs().amax((-2, -1), keepdim=True))[1]
+        U, g, Vh = torch.linalg.svd(torch.ldexp(G, -exponent), full_matrices=False)
+        return SpectralProgram(torch.ldexp(g.double(), exponent[..., 0]), self.dim, self.H, U, Vh)
+
+    def solve(self, **options: Any) -> Solution:
+        """`icm.solve(G, H, **options)`."""
+        from icm.solvers import solve_program
+
+        return solve_program(self, **options)
+
+    def _update(self, Q: Any) -> Tensor:
+        Q = to_tensor(Q, "Q").to(self.G.device)
+        if Q.shape[-2:] != self.G.shape[-2:]:
+            raise InputError(f"Q has shape {tuple(Q.shape)}, G {tuple(self.G.shape)}: an update is shaped like its weights")
+        require_finite(Q, "Q")
+        return Q

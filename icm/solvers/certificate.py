@@ -1,0 +1,65 @@
+"""Bounds on F(Q) − F*: from convexity, evaluated at the returned point, with the evaluation's own errors in them.
+
+For σ ≥ 0 and any bound ρ ≥ ‖σ*‖₂ on the minimiser, convexity of f gives
+
+    F(σ) − F* ≤ ⟨∇f(σ) − g, σ − σ*⟩ ≤ ⟨∇f(σ) − g, σ⟩ + ρ ‖(g − ∇f(σ))₊‖₂,
+
+and for a Q that shares no singular vectors with G: F(Q) − F* ≤ ⟨∇F(Q), Q⟩ + ρ ‖∇F(Q)‖_F. Since
+E H(‖Qζ‖) ≥ H(E‖Qζ‖) ≥ H(κ_n ‖Q‖_F), the largest t with H(κ_n t) ≤ ‖g‖₂ t is such a ρ.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from icm.curvature import Curvature
+from icm.sphere import Expectation, expect
+from icm.sphere.powers import gamma_ratio
+
+_SVD_ERROR = 8.0  # ‖G − U diag(g) Vᵀ‖_F and the loss of orthogonality, in units of eps ‖G‖_F (measured: below 4)
+
+
+def mean_length(dim: int) -> float:
+    """κ_n = E|ζ₁| = Γ(n/2)/(√π Γ((n+1)/2)): E‖Qζ‖ ≥ κ_n ‖Q‖_F, with equality at rank one."""
+    return gamma_ratio(dim / 2, 0.5) / math.sqrt(math.pi)
+
+
+def reach(g: Tensor, dim: int, H: Curvature, dual: Tensor | None = None) -> Tensor:
+    """ρ (B,) ≥ ‖σ*‖₂ for g (B, k). `dual` is an upper bound of max ⟨g, v⟩/E‖diag(v)ζ‖, sharper than ‖g‖₂/κ_n."""
+    kappa = mean_length(dim)
+    longest = g.norm(dim=-1) / kappa if dual is None else dual
+    return H.radius_at_chord(longest) / kappa
+
+
+def spectral_gap(g: Tensor, sigma: Tensor, e: Expectation, rho: Tensor, eps: float) -> Tensor:
+    """The bound at σ (B, k), where e = expect(H, σ, dim), for a Q assembled in a precision with unit roundoff eps."""
+    residual = g - e.slopes
+    size, length = g.norm(dim=-1), sigma.norm(dim=-1)
+    core = rho * residual.clamp(min=0).norm(dim=-1) - (residual * sigma).sum(-1)
+    evaluation = (e.error + 1e-15) * (e.value + (g * sigma).sum(-1) + rho * e.slopes.norm(dim=-1))
+    # Q solves the program of U diag(g) Vᵀ, a matrix this far from G; F moves by ⟨error, Q − Q*⟩.
+    decomposition = _SVD_ERROR * eps * size * (length + rho)
+    # Rounding Q itself moves F by its square: the Hessian is at most its diagonal plus the trace of the coupling.
+    hessian = e.stiffness.amax(-1) + 4 * (e.x.square() * e.bend).sum(-1).abs() / e.size
+    rounding = _SVD_ERROR * eps * length
+    assembly = rounding * (0.5 * hessian * rounding + residual.norm(dim=-1))
+    gap = core.clamp(min=0) + evaluation + decomposition + assembly
+    return gap.where(~gap.isnan(), torch.inf)
+
+
+def matrix_gap(G: Tensor, Q: Tensor, dim: int, H: Curvature, dual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(value, gap) of F at any Q (B, m, n), both float64, G likewise: the gradient is evaluated exactly at that Q."""
+    U, sigma, Vh = torch.linalg.svd(Q, full_matrices=False)
+    e = expect(H, sigma, dim, level=1)
+    gradient = (U * e.slopes[:, None, :]) @ Vh - G
+    size = torch.linalg.matrix_norm(G)
+    linear = (Q * G).sum((-2, -1))
+    rho = reach(size[:, None], dim, H, dual)
+    core = (gradient * Q).sum((-2, -1)) + rho * torch.linalg.matrix_norm(gradient)
+    slope_size = e.slopes.norm(dim=-1)
+    relative = e.error + _SVD_ERROR * torch.finfo(Q.dtype).eps
+    evaluation = relative * (e.value + linear.abs() + (rho + sigma.norm(dim=-1)) * (slope_size + size))
+    return e.value - linear, core.clamp(min=0) + evaluation

@@ -1,0 +1,88 @@
+"""One gradient, several curvatures: what each update looks like beside G itself and its polar factor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icm.curvature import Curvature
+from icm.errors import InputError
+from icm.solvers.solution import Solution
+from icm.solvers.solve import solve
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Scale-free figures of a spectrum σ beside the gradient's g, both of one matrix with n inputs.
+
+    condition: σ₁/σ_r over the rank r of G; cosine_gradient = ⟨σ, g⟩/(‖σ‖‖g‖); cosine_polar = Σ_{i≤r} σ_i/(√r ‖σ‖);
+    effective_rank = (Σσ²)²/Σσ⁴; stable_rank = Σσ²/σ₁²; spread = sd(s)/E s of s = ‖Qζ‖², from
+    Var s/(E s)² = 2/(n+2) · (n/effective_rank − 1): where it is small, a smooth H sees only one length.
+    """
+
+    condition: float
+    cosine_gradient: float
+    cosine_polar: float
+    effective_rank: float
+    stable_rank: float
+    spread: float
+
+
+def shape(sigma: Tensor, g: Tensor, dim: int, eps: float = torch.finfo(torch.float64).eps) -> Shape:
+    """The Shape of sigma (k,) for a gradient with singular values g (k,), descending; entries of g below
+    eps · dim · g₁ count as zero."""
+    sigma, g = sigma.double(), g.double()
+    rank = int((g > eps * dim * g[0]).sum())
+    if rank == 0 or not float(sigma.amax()) > 0:
+        nan = float("nan")
+        return Shape(nan, nan, nan, nan, nan, nan)
+    s, t = sigma / sigma.amax(), g / g.amax()
+    energy = s.square().sum()
+    effective = float(energy.square() / s.pow(4).sum())
+    return Shape(
+        condition=float(s[:rank].amax() / s[:rank].amin()),
+        cosine_gradient=float((s * t).sum() / (energy.sqrt() * t.norm())),
+        cosine_polar=float(s[:rank].sum() / (rank**0.5 * energy.sqrt())),
+        effective_rank=effective,
+        stable_rank=float(energy),
+        spread=(max(0.0, 2 / (dim + 2) * (dim / effective - 1))) ** 0.5,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Solutions of one G (m, n) under several H, in the order given. `shapes` holds their figures, `gradient` and
+    `polar` those of G and of its polar factor."""
+
+    solutions: tuple[Solution, ...]
+    shapes: tuple[Shape, ...]
+    gradient: Shape
+    polar: Shape
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """The spectra of all updates against that of G, each over its largest; saved if `path` is given."""
+        from icm.plots import plot_spectra
+
+        return plot_spectra(list(self.solutions), path=path)
+
+
+def compare(G: Any, curvatures: Sequence[Curvature | str], **options: Any) -> Comparison:
+    """Solve one matrix G (m, n) for every H in `curvatures`; `options` as in `solve`.
+
+    Raises InputError for an empty list or a batched G, and whatever `solve` raises.
+    """
+    if isinstance(curvatures, (str, Curvature)) or not len(curvatures):
+        raise InputError(f"curvatures={curvatures!r}: give a list of at least one, e.g. ['r^2', icm.Power(3.0)]")
+    solutions = tuple(solve(G, H, **options) for H in curvatures)
+    g, dim = solutions[0].g, solutions[0].dim
+    if g.ndim != 1:
+        raise InputError(f"compare takes one matrix, not a batch of shape {tuple(g.shape[:-1])}; index it first")
+    eps = torch.finfo(solutions[0].Q.dtype).eps
+    shapes = tuple(shape(s.sigma.nan_to_num(0.0), g, dim, eps) for s in solutions)
+    polar = shape((g > eps * dim * g[0]).double(), g, dim, eps)
+    return Comparison(solutions, shapes, shape(g, g, dim, eps), polar)

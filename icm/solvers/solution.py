@@ -1,0 +1,90 @@
+"""What a solve returns: the update, what it is worth, and how much of that is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from icm.curvature import Curvature
+
+
+class Status(Enum):
+    """How a solve ended, with a sentence each."""
+
+    OPTIMAL = "optimal: the gap is within the tolerance"
+    SAMPLED = "optimal for the sampled objective; value and gap are those of the exact one"
+    UNBOUNDED = "unbounded: the objective falls without end along the direction"
+    UNDECIDED = "undecided: G meets the slope of H at infinity to within rounding, so the program may be unbounded"
+    STALLED = "stalled: the gap is what could be reached, and above the tolerance"
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """An update Q with its certificate; one per batch element, leading dimensions as in G.
+
+    Q (…, m, n) and sigma (…, k), its singular values in the order of g, have G's dtype; g (…, k) are G's own,
+    descending, float64. value = F(Q) and gap ≥ F(Q) − F* (…) are float64. `orthogonal` (…) says whether Q is a
+    multiple of the polar factor on G's range. Where the program is unbounded, Q is NaN, value −∞, gap ∞, and
+    `direction` (…, m, n), of unit Frobenius norm, falls with slope −margin per unit of E‖Dζ‖: margin is
+    max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity.
+    """
+
+    Q: Float[Tensor, "*batch m n"]
+    sigma: Float[Tensor, "*batch k"]
+    g: Float[Tensor, "*batch k"]
+    value: Float[Tensor, "*batch"]
+    gap: Float[Tensor, "*batch"]
+    statuses: tuple[Status, ...]
+    orthogonal: Bool[Tensor, "*batch"]
+    iterations: Int[Tensor, "*batch"]
+    method: str
+    tol: float
+    curvature: Curvature
+    direction: Float[Tensor, "*batch m n"] | None = None
+    margin: Float[Tensor, "*batch"] | None = None
+
+    @property
+    def dim(self) -> int:
+        """n, the dimension of ζ."""
+        return self.Q.shape[-1]
+
+    @property
+    def status(self) -> Any:
+        """The Status, or nested tuples of them in G's batch shape."""
+        return _nest(iter(self.statuses), tuple(self.value.shape))
+
+    @property
+    def relative_gap(self) -> Float[Tensor, "*batch"]:
+        """gap / ⟨g, σ⟩ (…): the number that `tol` bounds; 0 where both vanish."""
+        scale = (self.g * self.sigma.double()).sum(-1)
+        return (self.gap / scale).where(scale != 0, self.gap)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """The spectrum of Q against that of G, both over their largest; a matplotlib figure, saved if `path` is given."""
+        from icm.plots import plot_spectra
+
+        return plot_spectra([self], path=path)
+
+    def __repr__(self) -> str:
+        if self.value.ndim:
+            worst = float(self.relative_gap.max())
+            return f"Solution({tuple(self.Q.shape)}, {self.method}, relative gap ≤ {worst:.1e})"
+        return (
+            f"Solution({self.statuses[0]}, value={float(self.value):.9g}, gap={float(self.gap):.1e}, "
+            f"H = {self.curvature}, {tuple(self.Q.shape)}, {self.method}, {int(self.iterations)} iterations)"
+        )
+
+
+def _nest(statuses: Iterator[Status], shape: tuple[int, ...]) -> Any:
+    if not shape:
+        return next(statuses)
+    return tuple(_nest(statuses, shape[1:]) for _ in range(shape[0]))

@@ -1,0 +1,152 @@
+"""The law of ‖Qζ‖² for a spectrum, and expectations under it: the one entrance to the sphere.
+
+Q has singular values σ (k of them, padded with dim − k zeros) and ζ is uniform on the unit sphere of R^dim, so
+‖Qζ‖² = s = Σ σ_i² ζ_i². Everything is computed in float64 for σ divided by its largest entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icm.arrays import require_finite, require_nonempty, to_tensor
+from icm.curvature import Curvature, Exponential, Power, as_curvature
+from icm.errors import InputError
+from icm.sphere import powers
+from icm.sphere.powers import Moments
+from icm.sphere.rule import Rule, rule
+
+_ROUNDING = 4e-15  # relative error of a closed or trapezoid expectation, per unit of (8 + p); measured, see benchmarks
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """f(σ) = E H(‖Qζ‖) with all that Newton's method and a certificate need, in float64.
+
+    size (…) is σ₁ and x (…, k) = σ/σ₁; value (…) is f; weight and bend (…, k) are w_i and w'(λ_i) in units with
+    ∂f/∂σ_i = 2 x_i weight_i. error (…) bounds the relative error of value and slopes.
+    """
+
+    size: Tensor
+    x: Tensor
+    value: Tensor
+    weight: Tensor
+    bend: Tensor
+    error: Tensor
+
+    @property
+    def slopes(self) -> Tensor:
+        """∇f (…, k)."""
+        return 2 * (self.x * self.weight).where(self.x > 0, torch.zeros_like(self.x))
+
+    @property
+    def stiffness(self) -> Tensor:
+        """d(σ R(σ²))/dσ at every σ_i (…, k), R = 2w: the diagonal D of
+        ∇²f = D + 4 diag(x) L diag(x)/σ₁ with L_ij = ½ (w_i − w_j)/(λ_i − λ_j) in normalised λ = x²."""
+        return (2 * self.weight + 4 * self.x.square() * self.bend) / self.size[..., None]
+
+
+def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0) -> Expectation:
+    """E H(‖Qζ‖), its slopes and second derivatives for sigma (…, k) ≥ 0, float64, in any order.
+
+    `level` > 0 asks for an error estimate of the general rule (Custom curvatures) from a finer one. At σ = 0
+    the slopes are 0, a subgradient.
+    """
+    batch, k = sigma.shape[:-1], sigma.shape[-1]
+    sigma = sigma.reshape(-1, k)
+    size = sigma.amax(-1)
+    alive = size > 0
+    x = torch.where(alive[:, None], sigma / size.where(alive, torch.ones_like(size))[:, None], 1.0)
+    total: Moments | None = None
+    error = torch.zeros_like(size)
+    for part in H.parts:
+        moments, part_error = _part(part, x, size, dim, level)
+        total = moments if total is None else total + moments
+        error = torch.maximum(error, part_error)
+    assert total is not None
+    zero = torch.zeros((), dtype=sigma.dtype, device=sigma.device)
+    return Expectation(
+        size.reshape(batch),
+        x.reshape(*batch, k),
+        torch.where(alive, total.value, zero).reshape(batch),
+        torch.where(alive[:, None], total.weight, zero).reshape(*batch, k),
+        torch.where(alive[:, None], total.bend, zero).reshape(*batch, k),
+        error.reshape(batch),
+    )
+
+
+def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int) -> tuple[Moments, Tensor]:
+    """Moments of one summand, weight and bend in units of H/σ₁, and their relative error."""
+    if isinstance(H, Power):
+        moments = powers.power(x, dim, H.exponent)
+        value, slope = H.scale * size**H.exponent, H.scale * size ** (H.exponent - 1)
+        moments = Moments(value * moments.value, slope[:, None] * moments.weight, slope[:, None] * moments.bend)
+        return moments, torch.full_like(size, _ROUNDING * (8 + H.exponent))
+    if isinstance(H, Exponential):
+        moments = powers.exponential(x, dim, H.rate * size)
+        slope = (H.scale / size.clamp(min=torch.finfo(size.dtype).tiny))[:, None]
+        moments = Moments(H.scale * moments.value, slope * moments.weight, slope * moments.bend)
+        return moments, _ROUNDING * (8 + H.rate * size)
+    fine = _by_rule(H, x, size, rule(x, dim, level))
+    error = torch.full_like(size, 1e-12)
+    if level > 0:
+        coarse = _by_rule(H, x, size, rule(x, dim, level - 1))
+        slope_error = ((fine.weight - coarse.weight) * x).norm(dim=-1) / (fine.weight * x).norm(dim=-1)
+        value_error = (fine.value - coarse.value).abs() / fine.value.abs()
+        # nan_to_num: an H that vanishes on the whole range has no relative error.
+        error = error + torch.maximum(slope_error, value_error).nan_to_num(0.0)
+    return fine, error
+
+
+def _by_rule(H: Curvature, x: Tensor, size: Tensor, law: Rule) -> Moments:
+    r = law.nodes.sqrt()
+    radius = size[:, None] * r
+    value, slope, second = H(radius), H.slope(radius), H.second(radius)
+    psi = torch.where(r > 0, slope / (2 * r), 0.5 * size[:, None] * second)
+    # ψ'(u) = (σ₁ r H'' − H') / 4r³; nodes at r = 0 carry no weight.
+    dpsi = torch.where(r > 0, (radius * second - slope) / (4 * r**3), 0.0)
+    return Moments(
+        (law.p * value).sum(-1),
+        torch.einsum("bu,buk->bk", psi, law.second),
+        torch.einsum("bu,buk->bk", dpsi, law.fourth) * (2 / 3),
+    )
+
+
+def mean(H: Curvature | str, sigma: Any, dim: int) -> Float[Tensor, "*batch"]:
+    """E H(‖Qζ‖) for singular values sigma (…, k ≤ dim), ζ uniform on the unit sphere of R^dim; exact, no sampling.
+
+    Powers and exponentials by the integrals of `sphere.powers` (relative error below 1e−12, 5e−12 at dim 4096),
+    other H by the rule of `sphere.rule`. The result has sigma's dtype and device.
+
+    Raises InputError for negative, non-finite or empty sigma, and for k > dim.
+    """
+    H, sigma = as_curvature(H), spectrum(sigma, dim)
+    return expect(H, sigma.double(), dim).value.to(sigma.dtype)
+
+
+def slopes(H: Curvature | str, sigma: Any, dim: int) -> Float[Tensor, "*batch k"]:
+    """∂ E H(‖Qζ‖) / ∂σ_i = E[H'(‖Qζ‖) σ_i ζ_i² / ‖Qζ‖], shaped and ordered like sigma (…, k). Raises as `mean`."""
+    H, sigma = as_curvature(H), spectrum(sigma, dim)
+    return expect(H, sigma.double(), dim).slopes.to(sigma.dtype)
+
+
+def spectrum(sigma: Any, dim: int) -> Tensor:
+    """`sigma` (…, k) checked as singular values of a matrix with `dim` inputs."""
+    sigma = to_tensor(sigma, "sigma")
+    if sigma.ndim == 0:
+        raise InputError("sigma is a single number; give a list of singular values, e.g. [1.0]")
+    require_nonempty(sigma, "sigma")
+    require_finite(sigma, "sigma")
+    if bool((sigma < 0).any()):
+        raise InputError(f"sigma has the negative entry {float(sigma.min())}; singular values are ≥ 0")
+    if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
+        raise InputError(f"dim={dim!r}: the dimension of ζ is an integer ≥ 1")
+    if sigma.shape[-1] > dim:
+        raise InputError(
+            f"sigma has {sigma.shape[-1]} singular values but dim={dim}: a matrix with {dim} inputs has at most {dim}"
+        )
+    return sigma

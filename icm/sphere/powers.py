@@ -1,0 +1,209 @@
+"""Exact expectations of powers of ‖Qζ‖, alone or in a power series.
+
+With λ = x², s = Σ λ_i ζ_i², ζ uniform on the sphere of R^n, and X = ρ² s, ρ² ~ χ²_n independent of s, X has the
+Laplace transform φ(t) = Π (1 + 2tλ_i)^{−1/2}. Writing v_i = 1/(1 + 2tλ_i), C_i = λ_i v_i, P_j = Σ_i C_i^j and
+f_0 = 1, f_l = (1/2l) Σ_{j=1..l} P_j f_{l−j}, one has E[X^κ e^{−tX}] = κ! 2^κ φ f_κ, so for any integer κ > a
+
+    E s^{a+1}          = γ ∫ t^{κ−a} φ f_{κ+1} d log t
+    (a+1) E[s^a ζ_i²]  = β ∫ t^{κ−a} φ v_i Σ_{l=0..κ} f_l C_i^{κ−l} d log t,       β = γ (a+1) / (2(κ+1)),
+    γ = (κ+1)! 2^{κ+1} Γ(n/2) / (2^{a+1} Γ(n/2+a+1) Γ(κ−a)).
+
+Every term is positive, so nothing cancels. For an integer a the integral collapses to its value at t = 0 with
+κ = a (the power sums). The trapezoid rule in log t converges geometrically: the integrand is analytic for |Im log t| < π.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+STEP = 0.25  # in log t; halving it changes no digit
+CUT = 38.0  # the range ends where the integrand is e^{−CUT} of its peak
+_BLOCK = 1 << 18  # elements per block: a few of them fit a core's cache
+_GROUPS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """For H normalised to x = σ/σ₁: value (B,) = E h(s), weight (B, k) = E[h'(s) ζ_i²] and bend (B, k), its
+    derivative with respect to λ_i at a fixed law of s (so ∂²E h/∂λ_i² = 3/2 · bend_i)."""
+
+    value: Tensor
+    weight: Tensor
+    bend: Tensor
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.value + other.value, self.weight + other.weight, self.bend + other.bend)
+
+
+def power(x: Tensor, dim: int, p: float) -> Moments:
+    """Moments of H = r^p for x (B, k) with max x = 1, real p ≥ 1."""
+    a = p / 2 - 1
+    if a == int(a):  # even: power sums
+        kappa, integer = int(a), True
+    else:  # κ − a in (½, 3/2]: an integer only just above a would lose every digit to 1/Γ(κ−a)
+        kappa, integer = math.floor(a + 0.5) + 1, False
+    gamma = x.new_zeros(1, kappa + 1)
+    gamma[0, kappa] = _gamma_factor(a, kappa, dim, integer)
+    exponents = {kappa: a}
+    return _integrate(x, dim, gamma, exponents, None if integer else kappa - a)
+
+
+def exponential(x: Tensor, dim: int, y: Tensor) -> Moments:
+    """Moments of H = e^{yr} − 1 − yr = Σ_{k≥2} (yr)^k/k! for x (B, k) with max x = 1 and y (B,) ≥ 0.
+
+    The series has positive terms; even k are power sums, odd ones share one family of integrals (κ − a = 3/2).
+    Beyond y = 700 the result overflows and is returned as infinity.
+    """
+    overflow = ~(y <= 700.0)
+    y = y.masked_fill(overflow, 0.0)
+    top = float(y.max())
+    terms = 2 * math.ceil((top + 9 * math.sqrt(top) + 40) / 2)
+    even, odd = x.new_zeros(len(y), terms // 2), x.new_zeros(len(y), terms // 2 + 1)
+    exponents_even, exponents_odd = {}, {}
+    log_y = y.clamp(min=1e-300).log()
+    for k in range(2, terms + 1):
+        a = k / 2 - 1
+        kappa = int(a) if k % 2 == 0 else math.floor(a + 0.5) + 1
+        log_gamma = _log_gamma_factor(a, kappa, dim, k % 2 == 0) - math.lgamma(k + 1)
+        (even if k % 2 == 0 else odd)[:, kappa] = torch.exp(k * log_y + log_gamma)
+        (exponents_even if k % 2 == 0 else exponents_odd)[kappa] = a
+    total = _integrate(x, dim, even, exponents_even, None) + _integrate(x, dim, odd, exponents_odd, 1.5)
+    inf = math.inf
+    return Moments(
+        total.value.masked_fill(overflow, inf),
+        total.weight.masked_fill(overflow[:, None], inf),
+        total.bend.masked_fill(overflow[:, None], inf),
+    )
+
+
+def _integrate(x: Tensor, dim: int, gamma: Tensor, exponents: dict[int, float], lift: float | None) -> Moments:
+    """Σ_κ γ_κ × the integrals above; `lift` = κ − a, or None for integer a (one node at t = 0)."""
+    beta = torch.zeros_like(gamma)
+    for kappa, a in exponents.items():
+        beta[:, kappa] = gamma[:, kappa] * (a + 1) / (2 * (kappa + 1))
+    gamma, beta = gamma.expand(len(x), -1), beta.expand(len(x), -1)
+    lam = x.square()
+    if lift is None:
+        log_t = torch.full_like(lam[:, :1], -math.inf)
+    else:
+        log_t = _nodes(lam, min(exponents), max(exponents), lift)
+    rows = max(1, _BLOCK // (log_t.shape[1] * lam.shape[1]))
+    blocks = [
+        _block(lam[i : i + rows], log_t[i : i + rows], gamma[i : i + rows], beta[i : i + rows], lift)
+        for i in range(0, len(x), rows)
+    ]
+    if len(blocks) == 1:
+        return blocks[0]
+    return Moments(*(torch.cat([getattr(b, f) for b in blocks]) for f in ("value", "weight", "bend")))
+
+
+def _block(lam: Tensor, log_t: Tensor, gamma: Tensor, beta: Tensor, lift: float | None) -> Moments:
+    top = gamma.shape[1]  # κ runs to top − 1, f to top
+    two_t = (2 * log_t.exp())[:, :, None]
+    z = two_t * lam[:, None, :]  # (B, N, k)
+    if lift is None:
+        base = torch.ones_like(log_t)
+    else:
+        base = STEP * torch.exp(lift * log_t - 0.5 * torch.log1p(z).sum(-1))
+    v = z.add_(1).reciprocal_()
+    C = v * lam[:, None, :]
+    f = [torch.ones_like(log_t)]
+    P: list[Tensor] = []
+    power = C
+    for l in range(1, top + 1):
+        P.append(power.sum(-1))
+        f.append(sum(P[j - 1] * f[l - j] for j in range(1, l + 1)) / (2 * l))  # type: ignore[arg-type]
+        if l < top:
+            power = power * C
+    value = (base * sum(gamma[:, j, None] * f[j + 1] for j in range(top))).sum(-1)
+    # Σ_κ β_κ Σ_l f_l C^{κ−l} = Σ_m e_m C^m with e_m = Σ_κ β_κ f_{κ−m}: a polynomial in C, by Horner with its derivative.
+    e = [sum(beta[:, j, None] * f[j - m] for j in range(m, top))[:, :, None] for m in range(top)]  # type: ignore[index]
+    A: Tensor = e[-1].expand_as(C)
+    dA: Tensor | None = None
+    for m in range(top - 2, -1, -1):
+        dA = A if dA is None else torch.addcmul(A, dA, C)
+        A = torch.addcmul(e[m], A, C)
+    weight = torch.bmm(base[:, None], v * A)[:, 0]
+    slope = -two_t * A if dA is None else torch.addcmul(-two_t * A, v, dA)
+    bend = torch.bmm(base[:, None], slope * v * v)[:, 0]
+    return Moments(value, weight, bend)
+
+
+def _nodes(lam: Tensor, least: int, most: int, lift: float) -> Tensor:
+    """log t (B, N) covering t^lift φ v_i f_κ, κ = least … most, to e^{−CUT} of each peak; N is the batch's largest."""
+    grouped, counts = _grouped(lam)
+    positive = lam.masked_fill(lam <= 0, 1.0)
+    smallest = positive.amin(-1)
+    rank = (lam > 0).sum(-1)
+    low = torch.full_like(smallest, -(CUT / lift + math.log(2.0 * lam.shape[1] * (most + 2)) + 3))
+    high = -smallest.log() + CUT / (least - lift + 1 + 0.5 * rank) + 3
+    grid = torch.lerp(low[:, None], high[:, None], torch.linspace(0, 1, 97, dtype=lam.dtype, device=lam.device))
+    two_t = 2 * grid.exp()[:, :, None]
+    z = two_t * grouped[:, None, :]
+    C = grouped[:, None, :] / (1 + z)
+    envelope = lift * grid - 0.5 * (counts * torch.log1p(z)).sum(-1) - torch.log1p(two_t[..., 0] * smallest[:, None])
+    alive = torch.zeros_like(grid, dtype=torch.bool)
+    for kappa in {least, most}:
+        # f_κ up to a bounded factor: powers of the mean field ½ΣC and of the largest C, whichever leads.
+        growth = torch.maximum((counts * C).sum(-1) / (2 * kappa + 2), C.amax(-1)).log()
+        log_size = envelope + kappa * growth
+        alive |= log_size > log_size.amax(-1, keepdim=True) - CUT
+    first = alive.to(torch.int8).argmax(-1)
+    last = alive.shape[1] - 1 - alive.flip(-1).to(torch.int8).argmax(-1)
+    start = grid.gather(1, (first - 1).clamp(min=0)[:, None])
+    stop = grid.gather(1, (last + 1).clamp(max=alive.shape[1] - 1)[:, None])
+    count = int(torch.ceil((stop - start).max() / STEP)) + 1
+    return start + STEP * torch.arange(count, dtype=lam.dtype, device=lam.device)
+
+
+def _grouped(lam: Tensor) -> tuple[Tensor, Tensor]:
+    """A short stand-in for a long spectrum: its largest entries, then groups with their counts (range-finding only)."""
+    k = lam.shape[1]
+    if k <= 2 * _GROUPS:
+        return lam, torch.ones_like(lam)[:, None]
+    ordered = lam.sort(-1, descending=True).values
+    edges = torch.linspace(_GROUPS, k, _GROUPS + 1, dtype=torch.float64).round().long()
+    index = torch.cat([torch.arange(_GROUPS), edges[1:] - 1])
+    counts = torch.cat([torch.ones(_GROUPS), edges.diff().to(torch.float64)]).to(lam)
+    return ordered[:, index.to(lam.device)], counts
+
+
+def _gamma_factor(a: float, kappa: int, dim: int, integer: bool) -> float:
+    if a > 60 or integer is False and kappa > 60:
+        return math.exp(_log_gamma_factor(a, kappa, dim, integer))
+    front = math.factorial(kappa + 1) * gamma_ratio(dim / 2, a + 1)
+    return front if integer else front * 2.0 ** (kappa - a) / math.gamma(kappa - a)
+
+
+def _log_gamma_factor(a: float, kappa: int, dim: int, integer: bool) -> float:
+    front = math.lgamma(kappa + 2) + log_gamma_ratio(dim / 2, a + 1)
+    return front if integer else front + (kappa - a) * math.log(2) - math.lgamma(kappa - a)
+
+
+def gamma_ratio(z: float, x: float) -> float:
+    """Γ(z)/Γ(z+x) for z > 0, x ≥ 0, to a few units of the last place: a difference of two lgamma values loses
+    log10(z log z) digits, Stirling's series differenced term by term does not."""
+    if z < 20:
+        if z + x < 150:
+            return math.gamma(z) / math.gamma(z + x)
+        return math.exp(math.lgamma(z) - math.lgamma(z + x))
+    return (z + x) ** -x * math.exp(-_stirling_difference(z, x))
+
+
+def log_gamma_ratio(z: float, x: float) -> float:
+    """log(Γ(z)/Γ(z+x)), see `gamma_ratio`."""
+    if z < 20:
+        return math.lgamma(z) - math.lgamma(z + x)
+    return -x * math.log(z + x) - _stirling_difference(z, x)
+
+
+def _stirling_difference(z: float, x: float) -> float:
+    def series(z: float) -> float:
+        w = 1 / (z * z)
+        return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w / 1188)))) / z
+
+    return (z - 0.5) * math.log1p(x / z) - x + series(z + x) - series(z)

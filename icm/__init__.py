@@ -1,8 +1,8 @@
 """The isotropic curvature model, solved exactly: min_Q −Tr(Q Gᵀ) + E_ζ H(‖Qζ‖), with a certificate.
 
-    H = icm.Power(3.0)
-    solution = icm.solve(G, H)
-    solution.Q, solution.value, solution.gap
+H = icm.Power(3.0)
+solution = icm.solve(G, H)
+solution.Q, solution.value, solution.gap
 """
 
 from __future__ import annotations

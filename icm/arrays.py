@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -32,8 +33,9 @@ def to_tensor(x: Any, name: str) -> Tensor:
 
 def require_finite(x: Tensor, name: str) -> None:
     """Raise InputError naming the first non-finite entry of `x` and how many there are."""
-    bad = ~torch.isfinite(x)
-    if bool(bad.any()):
+    low, high = torch.aminmax(x)  # NaN propagates, and no mask of x's size is built for good input
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = ~torch.isfinite(x)
         where = tuple(int(i) for i in bad.nonzero()[0])
         raise InputError(
             f"{name} has {int(bad.sum())} non-finite entries, the first {float(x[where])} at index {where}; "

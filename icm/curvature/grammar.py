@@ -1,8 +1,8 @@
 """Text ↔ curvature: `0.5*r^2 + exp(2)`; `str(H)` writes what `parse` reads.
 
-    H     = term { "+" term }
-    term  = [ number "*" ] shape
-    shape = "r" [ "^" number ] | name "(" number { "," number } ")"
+H     = term { "+" term }
+term  = [ number "*" ] shape
+shape = "r" [ "^" number ] | name "(" number { "," number } ")"
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def as_curvature(H: Curvature | str) -> Curvature:
         return H
     if isinstance(H, str):
         return parse(H)
-    raise CurvatureError(f"H={H!r} is a {type(H).__name__}; give a curvature such as icm.Power(3.0) or a text such as 'r^3'")
+    raise CurvatureError(
+        f"H={H!r} is a {type(H).__name__}; give a curvature such as icm.Power(3.0) or a text such as 'r^3'"
+    )
 
 
 class _Parser:

@@ -180,8 +180,10 @@ class Sum(Curvature):
         return Sum(tuple(part.stretch(a) for part in self.parts))
 
     def radius_at_chord(self, slope: Tensor) -> Tensor:
-        # H ≥ each part, so each part's radius bounds the sum's.
-        return torch.stack([part.radius_at_chord(slope) for part in self.parts]).amin(0)
+        # H ≥ each part, so each part's radius bounds the sum's; a linear part takes its share of the slope first.
+        linear = sum(part.initial_slope for part in self.parts)
+        radii = [part.radius_at_chord((slope - linear + part.initial_slope).clamp(min=0)) for part in self.parts]
+        return torch.stack(radii).amin(0)
 
     @property
     def kinks(self) -> tuple[tuple[float, float], ...]:
@@ -271,4 +273,4 @@ def _invert(increasing: Any, target: Tensor) -> Tensor:
         middle = 0.5 * (low + high)
         below = increasing(middle.exp()) <= target
         low, high = middle.where(below, low), high.where(below, middle)
-    return low.exp().where(~never, torch.full_like(low, math.inf))
+    return high.exp().where(~never, torch.full_like(low, math.inf))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +66,17 @@ class Program:
     def reduce(self) -> SpectralProgram:
         """The program in the singular values alone: minimise f(σ) − ⟨g, σ⟩ over σ ≥ 0 (Su, Prop. 3.1)."""
         G = self.G if self.G.dtype in (torch.float32, torch.float64) else self.G.float()
-        # A power of two brings the largest entry to [½, 1) and costs no digit, so 1e±300 is as good as 1.
-        exponent = torch.frexp(G.abs().amax((-2, -1), keepdim=True))[1]
-        U, g, Vh = torch.linalg.svd(torch.ldexp(G, -exponent), full_matrices=False)
-        return SpectralProgram(torch.ldexp(g.double(), exponent[..., 0]), self.dim, self.H, U, Vh)
+        low, high = torch.aminmax(G.flatten(-2), dim=-1)
+        exponent = torch.frexp(torch.maximum(high, -low))[1]
+        limit = math.frexp(torch.finfo(G.dtype).max)[1] // 8
+        if bool((exponent.abs() <= limit).all()):
+            U, g, Vh = torch.linalg.svd(G, full_matrices=False)
+            return SpectralProgram(g.double(), self.dim, self.H, U, Vh)
+        # Far from 1 a power of two, which costs no digit, keeps squares inside the decomposition from overflowing.
+        exponent = exponent.clamp(-8 * limit + 64, 8 * limit - 2)
+        scale = torch.ldexp(torch.ones_like(high), -exponent)
+        U, g, Vh = torch.linalg.svd(G * scale[..., None, None], full_matrices=False)
+        return SpectralProgram(torch.ldexp(g.double(), exponent[..., None]), self.dim, self.H, U, Vh)
 
     def solve(self, **options: Any) -> Solution:
         """`icm.solve(G, H, **options)`."""
@@ -79,6 +87,8 @@ class Program:
     def _update(self, Q: Any) -> Tensor:
         Q = to_tensor(Q, "Q").to(self.G.device)
         if Q.shape[-2:] != self.G.shape[-2:]:
-            raise InputError(f"Q has shape {tuple(Q.shape)}, G {tuple(self.G.shape)}: an update is shaped like its weights")
+            raise InputError(
+                f"Q has shape {tuple(Q.shape)}, G {tuple(self.G.shape)}: an update is shaped like its weights"
+            )
         require_finite(Q, "Q")
         return Q

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,7 +34,4 @@ class SpectralProgram:
 
     def lift(self, sigma: Tensor) -> Float[Tensor, "*batch m n"]:
         """U diag(σ) Vᵀ, in the precision of the singular value decomposition."""
-        # Scaled by a power of two: float32 holds σ times the vectors' entries even where σ alone would overflow.
-        exponent = torch.frexp(sigma.amax(-1, keepdim=True))[1]
-        scaled = torch.ldexp(sigma, -exponent).to(self.U.dtype)
-        return torch.ldexp((self.U * scaled[..., None, :]) @ self.Vh, exponent[..., None])
+        return (self.U * sigma.to(self.U.dtype)[..., None, :]) @ self.Vh

@@ -27,25 +27,31 @@ def mean_length(dim: int) -> float:
     return gamma_ratio(dim / 2, 0.5) / math.sqrt(math.pi)
 
 
+def norm(x: Tensor) -> Tensor:
+    """‖x‖₂ over the last dimension, free of overflow and underflow in the squares."""
+    size = x.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    return size[..., 0] * (x / size).norm(dim=-1)
+
+
 def reach(g: Tensor, dim: int, H: Curvature, dual: Tensor | None = None) -> Tensor:
     """ρ (B,) ≥ ‖σ*‖₂ for g (B, k). `dual` is an upper bound of max ⟨g, v⟩/E‖diag(v)ζ‖, sharper than ‖g‖₂/κ_n."""
     kappa = mean_length(dim)
-    longest = g.norm(dim=-1) / kappa if dual is None else dual
+    longest = norm(g) / kappa if dual is None else dual
     return H.radius_at_chord(longest) / kappa
 
 
 def spectral_gap(g: Tensor, sigma: Tensor, e: Expectation, rho: Tensor, eps: float) -> Tensor:
     """The bound at σ (B, k), where e = expect(H, σ, dim), for a Q assembled in a precision with unit roundoff eps."""
     residual = g - e.slopes
-    size, length = g.norm(dim=-1), sigma.norm(dim=-1)
-    core = rho * residual.clamp(min=0).norm(dim=-1) - (residual * sigma).sum(-1)
-    evaluation = (e.error + 1e-15) * (e.value + (g * sigma).sum(-1) + rho * e.slopes.norm(dim=-1))
+    size, length = norm(g), e.size * e.x.norm(dim=-1)
+    core = rho * norm(residual.clamp(min=0)) - (residual * sigma).sum(-1)
+    evaluation = (e.error + 1e-15) * (e.value + (g * sigma).sum(-1) + rho * norm(e.slopes))
     # Q solves the program of U diag(g) Vᵀ, a matrix this far from G; F moves by ⟨error, Q − Q*⟩.
     decomposition = _SVD_ERROR * eps * size * (length + rho)
     # Rounding Q itself moves F by its square: the Hessian is at most its diagonal plus the trace of the coupling.
     hessian = e.stiffness.amax(-1) + 4 * (e.x.square() * e.bend).sum(-1).abs() / e.size
     rounding = _SVD_ERROR * eps * length
-    assembly = rounding * (0.5 * hessian * rounding + residual.norm(dim=-1))
+    assembly = rounding * (0.5 * hessian * rounding + norm(residual))
     gap = core.clamp(min=0) + evaluation + decomposition + assembly
     return gap.where(~gap.isnan(), torch.inf)
 
@@ -59,7 +65,7 @@ def matrix_gap(G: Tensor, Q: Tensor, dim: int, H: Curvature, dual: Tensor | None
     linear = (Q * G).sum((-2, -1))
     rho = reach(size[:, None], dim, H, dual)
     core = (gradient * Q).sum((-2, -1)) + rho * torch.linalg.matrix_norm(gradient)
-    slope_size = e.slopes.norm(dim=-1)
+    slope_size = norm(e.slopes)
     relative = e.error + _SVD_ERROR * torch.finfo(Q.dtype).eps
-    evaluation = relative * (e.value + linear.abs() + (rho + sigma.norm(dim=-1)) * (slope_size + size))
+    evaluation = relative * (e.value + linear.abs() + (rho + norm(sigma)) * (slope_size + size))
     return e.value - linear, core.clamp(min=0) + evaluation

@@ -37,7 +37,8 @@ def solve_closed_form(g: Tensor, dim: int, a: float, b: float) -> tuple[Tensor, 
     # excess(D) = ½Σσ(D)² + base − D is convex and decreasing, so Newton from the left climbs to its root.
     D = base.clone()
     iterations = 0
-    for iterations in range(1, 101):
+    while iterations < 100:
+        iterations += 1
         sigma = _cubic(rhs, D)
         excess = 0.5 * sigma.square().sum(-1) + base - D
         # dσ/dD = −σ/(3σ² + D)

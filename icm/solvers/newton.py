@@ -1,8 +1,8 @@
-"""Newton's method on the singular values, for a whole batch at once.
+"""Newton's method on the singular values, for a whole batch at once, in O(k) memory per element.
 
-The Hessian of f is D + 4 diag(x) L diag(x)/σ₁ with a positive diagonal D and a divided-difference matrix L of one
-smooth function (see `sphere.Expectation`). L has small numerical rank, so conjugate gradients preconditioned by D
-need a handful of products: no factorisation, no k³.
+The Hessian of f is D + 4 diag(x) L diag(x)/σ₁ with a positive diagonal D and the divided differences
+L_ij = ½ (w_i − w_j)/(λ_i − λ_j) of one smooth function (see `sphere.Expectation`). L has small numerical rank, so a
+few of its columns, chosen by pivoting, give a Newton step through one small linear system: no k × k matrix is formed.
 
 f is even in every σ_i and ⟨g, |σ|⟩ ≥ ⟨g, σ⟩, so the search is unconstrained and iterates are reflected into σ ≥ 0.
 """
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_CG_ITERATIONS = 100
+_RANK = 32  # columns of L at most
+_RANK_ERROR = 1e-7  # what may be left of the scaled L: the factor by which an iteration may miss quadratic convergence
 _HALVINGS = 60
 _ARMIJO = 1e-4
 _NOISE = 1e-14  # relative rounding of an objective value: smaller decreases cannot be seen
@@ -25,54 +26,44 @@ _PATIENCE = 2  # iterations without a clearly smaller gap before the rounding fl
 @dataclass(frozen=True, eq=False)
 class Local:
     """A convex objective near one point per row: value (B,), gradient (B, k), and the parts of its Hessian
-    diag(diagonal) + coupling_scale · diag(x) L diag(x) + rank_one · gradient gradientᵀ."""
+    diag(diagonal) + coupling · diag(x) L diag(x) + rank_one · gradient gradientᵀ."""
 
     value: Tensor
     gradient: Tensor
     diagonal: Tensor
-    coupling_scale: Tensor
+    coupling: Tensor
     x: Tensor
     weight: Tensor
     bend: Tensor
     rank_one: Tensor
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        return (
-            self.value,
-            self.gradient,
-            self.diagonal,
-            self.coupling_scale,
-            self.x,
-            self.weight,
-            self.bend,
-            self.rank_one,
-        )
+    def map(self, change: Callable[..., Tensor], *others: Local) -> Local:
+        return Local(*(change(*ts) for ts in zip(*(vars(o).values() for o in (self, *others)), strict=True)))
 
-    def take(self, rows: Tensor) -> Local:
-        return Local(*(t[rows] for t in self.tensors()))
 
-    def put(self, rows: Tensor, other: Local) -> Local:
-        return Local(*(t.index_copy(0, rows, o) for t, o in zip(self.tensors(), other.tensors(), strict=True)))
+@dataclass(frozen=True, eq=False)
+class Minimum:
+    """x (B, k), the objective's own value (B,) and gradient (B, k) there, and the iterations taken (B,)."""
+
+    x: Tensor
+    value: Tensor
+    gradient: Tensor
+    iterations: Tensor
 
 
 def minimise(
-    evaluate: Callable[[Tensor, Tensor], Local],
-    g: Tensor,
-    x: Tensor,
-    reach: Tensor,
-    tol: float,
-    max_iterations: int,
-) -> tuple[Tensor, Tensor]:
-    """argmin F(x) − ⟨g, x⟩ over x ≥ 0 for g (B, k), started at x (B, k); and the iterations taken (B,).
+    evaluate: Callable[[Tensor, Tensor], Local], g: Tensor, x: Tensor, reach: Tensor, tol: float, max_iterations: int
+) -> Minimum:
+    """argmin F(x) − ⟨g, x⟩ over x ≥ 0 for g (B, k), started at x (B, k).
 
     `evaluate(x, rows)` gives F near x for the batch elements `rows`. A row stops when the bound
     ⟨∇F − g, x⟩ + reach ‖(g − ∇F)₊‖ of its gap falls below tol ⟨g, x⟩, or no longer falls.
     """
-    x = x.clone()
     rows = torch.arange(len(x), device=x.device)
+    here = evaluate(x, rows)
+    x, value, gradient = x.clone(), here.value.clone(), here.gradient.clone()
     iterations, stuck = torch.zeros_like(rows), torch.zeros_like(rows)
     best = torch.full_like(reach, torch.inf)
-    here = evaluate(x, rows)
     for _ in range(max_iterations):
         residual = g[rows] - here.gradient
         scale = (g[rows] * x[rows]).sum(-1)
@@ -80,61 +71,71 @@ def minimise(
         fell = gap < 0.5 * best[rows]
         stuck[rows] = torch.where(fell | (gap > 1e-7 * scale), 0, stuck[rows] + 1)
         best[rows] = torch.minimum(gap, best[rows])
-        going = (gap > tol * scale) & (stuck[rows] < _PATIENCE)
-        if not bool(going.all()):
-            keep = going.nonzero()[:, 0]
-            if len(keep) == 0:
-                break
-            rows, residual, here = rows[keep], residual[keep], here.take(keep)
-        step = _direction(here, residual, g[rows])
-        x[rows], here = _search(evaluate, rows, g[rows], x[rows], here, residual, step)
-        iterations[rows] += 1
-    return x, iterations
-
-
-def _direction(here: Local, residual: Tensor, g: Tensor) -> Tensor:
-    """The Newton step, by conjugate gradients to an accuracy that keeps the convergence quadratic."""
-    L = coupling(here.x, here.weight, here.bend)
-    L *= (here.coupling_scale[:, None] * here.x)[:, :, None]
-    L *= here.x[:, None, :]
-
-    def product(p: Tensor) -> Tensor:
-        along = (here.gradient * p).sum(-1, keepdim=True)
-        return (
-            here.diagonal * p + torch.bmm(L, p[:, :, None])[:, :, 0] + here.rank_one[:, None] * along * here.gradient
-        )
-
-    relative = residual.norm(dim=-1) / g.norm(dim=-1)
-    target = relative.clamp(max=0.1) * residual.norm(dim=-1)
-    d = torch.zeros_like(residual)
-    r, z = residual, residual / here.diagonal
-    p, rz = z, (r * z).sum(-1)
-    for i in range(_CG_ITERATIONS):
-        Hp = product(p)
-        curvature = (p * Hp).sum(-1)
-        # Rounding can make the curvature of a nearly flat direction negative: keep what is known to descend.
-        live = (curvature > 0) & (rz > 0)
-        alpha = torch.where(live, rz / curvature, 0.0)
-        if i == 0:
-            alpha = torch.where(live, alpha, 1.0)
-        d = d + alpha[:, None] * p
-        r = r - alpha[:, None] * Hp
-        if bool(((r.norm(dim=-1) <= target) | ~live).all()):
+        keep = ((gap > tol * scale) & (stuck[rows] < _PATIENCE)).nonzero()[:, 0]
+        if len(keep) == 0:
             break
-        z = r / here.diagonal
-        rz, before = (r * z).sum(-1), rz
-        p = z + torch.where(live, rz / before, 0.0)[:, None] * p
-    return d
+        if len(keep) < len(rows):
+            rows, residual, here = rows[keep], residual[keep], here.map(lambda t, keep=keep: t[keep])
+        step = _newton_step(here, residual)
+        x[rows], here = _search(evaluate, rows, g[rows], x[rows], here, residual, step)
+        value[rows], gradient[rows] = here.value, here.gradient
+        iterations[rows] += 1
+    return Minimum(x, value, gradient, iterations)
 
 
-def coupling(x: Tensor, weight: Tensor, bend: Tensor) -> Tensor:
-    """L (B, k, k), L_ij = ½ (w_i − w_j)/(λ_i − λ_j) in λ = x², and ½ w'(λ_i) where λ_i and λ_j meet."""
-    lam = x.square()
-    gap = lam[:, :, None] - lam[:, None, :]
-    # Closer than this the quotient loses more digits than the mean of the two derivatives (error ~ gap²) does.
-    close = gap.abs() <= 1e-5 * lam[:, :, None]
-    L = (weight[:, :, None] - weight[:, None, :]).div_(gap.masked_fill_(close, 1.0))
-    return L.mul_(0.5).where(~close, 0.5 * bend[:, :, None])
+def _newton_step(here: Local, residual: Tensor) -> Tensor:
+    """Hessian⁻¹ residual, with L replaced by its pivoted columns: (D + X S Xᵀ)⁻¹ by Woodbury's identity."""
+    X, S = _low_rank(here)
+    X = torch.cat([X, here.gradient[:, None, :]], 1)  # (B, r, k)
+    inverse_S = torch.cat([S, 1 / here.rank_one.where(here.rank_one != 0, torch.inf)[:, None]], 1)
+    # A column of weight zero is kept out of the small system by a unit diagonal and a zero row.
+    live = (inverse_S != 0).to(X)
+    X = X * live[:, :, None]
+    small = torch.diag_embed(inverse_S + (1 - live)) + torch.bmm(X / here.diagonal[:, None, :], X.mT)
+    straight = residual / here.diagonal
+    bent, info = torch.linalg.solve_ex(small, torch.bmm(X, straight[:, :, None]))
+    step = straight - torch.bmm(X.mT, bent)[:, :, 0] / here.diagonal
+    # Rounding in a nearly flat Hessian can turn the step uphill; the preconditioned residual never does.
+    good = ((step * residual).sum(-1) > 0) & (info == 0)
+    return step.where(good[:, None], straight)
+
+
+def _low_rank(here: Local) -> tuple[Tensor, Tensor]:
+    """X (B, r, k) and signs (B, r), 0 for no column, with coupling · diag(x) L diag(x) ≈ Xᵀ diag(signs) X.
+
+    Symmetric elimination with the largest remaining diagonal of the matrix scaled by D as pivot. Only the pivots'
+    columns of L are ever computed.
+    """
+    lam = here.x.square()
+    scale = here.x * (here.coupling.abs()[:, None] / here.diagonal).sqrt()
+    sign = here.coupling.sign()
+    left = 0.5 * here.bend * scale.square() * sign[:, None]  # the diagonal not yet explained
+    floor = _RANK_ERROR * left.abs().amax(-1).clamp(max=1)
+    columns: list[Tensor] = []
+    signs: list[Tensor] = []
+    for _ in range(min(_RANK, lam.shape[1])):
+        pivot = left.abs().argmax(-1, keepdim=True)
+        size = left.gather(1, pivot)
+        active = size.abs() > floor[:, None]
+        if not bool(active.any()):
+            break
+        gap = lam - lam.gather(1, pivot)
+        # Closer than this the quotient loses more digits than the derivative there does (error ~ gap).
+        near = gap.abs() <= 1e-6 * lam
+        rise = here.weight - here.weight.gather(1, pivot)
+        L = torch.where(near, 0.5 * (here.bend + here.bend.gather(1, pivot)), rise / gap.masked_fill(near, 1.0))
+        column = 0.5 * L * scale * scale.gather(1, pivot) * sign[:, None]
+        for X, s in zip(columns, signs, strict=True):
+            column = column - s * X.gather(1, pivot) * X
+        column = torch.where(active, column / size.abs().sqrt(), 0.0)
+        s = torch.where(active, size.sign(), 0.0)
+        left = (left - s * column.square()).scatter(1, pivot, 0.0)
+        columns.append(column)
+        signs.append(s)
+    if not columns:
+        return lam.new_zeros(len(lam), 0, lam.shape[1]), lam.new_zeros(len(lam), 0)
+    root = here.diagonal.sqrt()
+    return torch.stack([X * root for X in columns], 1), torch.cat(signs, 1)
 
 
 def _search(
@@ -153,16 +154,17 @@ def _search(
     there_x = (x + step).abs()
     there = evaluate(there_x, rows)
     alpha = torch.ones_like(start)
-    for _ in range(_HALVINGS):
+    for halving in range(_HALVINGS + 1):
         value = there.value - (g * there_x).sum(-1)
         # NaN and infinity compare false, so a step out of H's range is shortened.
-        bad = ~(value <= start - _ARMIJO * alpha * expected + noise)
-        if not bool(bad.any()):
-            return there_x, there
-        again = bad.nonzero()[:, 0]
+        again = (~(value <= start - _ARMIJO * alpha * expected + noise)).nonzero()[:, 0]
+        if len(again) == 0:
+            break
+        if halving == _HALVINGS:
+            there_x[again] = x[again]
+            return there_x, there.map(lambda t, old, again=again: t.index_copy(0, again, old[again]), here)
         alpha[again] *= 0.5
         there_x[again] = (x[again] + alpha[again, None] * step[again]).abs()
-        there = there.put(again, evaluate(there_x[again], rows[again]))
-    again = bad.nonzero()[:, 0]
-    there_x[again] = x[again]
-    return there_x, there.put(again, here.take(again))
+        closer = evaluate(there_x[again], rows[again])
+        there = there.map(lambda t, new, again=again: t.index_copy(0, again, new), closer)
+    return there_x, there

@@ -21,6 +21,7 @@ class Status(Enum):
     SAMPLED = "optimal for the sampled objective; value and gap are those of the exact one"
     UNBOUNDED = "unbounded: the objective falls without end along the direction"
     UNDECIDED = "undecided: G meets the slope of H at infinity to within rounding, so the program may be unbounded"
+    OVERFLOW = "overflow: the optimum is beyond the range of the number type; rescale G or H"
     STALLED = "stalled: the gap is what could be reached, and above the tolerance"
 
     def __str__(self) -> str:
@@ -33,9 +34,9 @@ class Solution:
 
     Q (…, m, n) and sigma (…, k), its singular values in the order of g, have G's dtype; g (…, k) are G's own,
     descending, float64. value = F(Q) and gap ≥ F(Q) − F* (…) are float64. `orthogonal` (…) says whether Q is a
-    multiple of the polar factor on G's range. Where the program is unbounded, Q is NaN, value −∞, gap ∞, and
-    `direction` (…, m, n), of unit Frobenius norm, falls with slope −margin per unit of E‖Dζ‖: margin is
-    max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity.
+    multiple of the polar factor on G's range. Where the program is unbounded, Q is NaN, value −∞, gap ∞, and F falls
+    along `direction` D (…, m, n), of unit Frobenius norm. For H with a finite slope at 0 or infinity, margin (…) is
+    max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity: positive where the program is unbounded.
     """
 
     Q: Float[Tensor, "*batch m n"]
@@ -69,7 +70,7 @@ class Solution:
         return (self.gap / scale).where(scale != 0, self.gap)
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """The spectrum of Q against that of G, both over their largest; a matplotlib figure, saved if `path` is given."""
+        """A matplotlib figure: the spectrum of Q against that of G, both over their largest; saved if `path` is given."""
         from icm.plots import plot_spectra
 
         return plot_spectra([self], path=path)

@@ -12,9 +12,10 @@ from icm.curvature import Curvature, Power
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
 from icm.solvers import certificate
+from icm.solvers.boundedness import Decision, decide
 from icm.solvers.closed_form import coefficients, solve_closed_form
 from icm.solvers.solution import Solution, Status
-from icm.solvers.spectral import norm_dual, solve_general, solve_power
+from icm.solvers.spectral import solve_general, solve_power
 from icm.sphere import expect
 
 Method = Literal["auto", "newton", "closed-form", "matrix", "reference", "spectral-reference"]
@@ -100,79 +101,56 @@ def _default_tol(method: str, dtype: torch.dtype) -> float:
 
 def _solve_spectral(program: Program, method: Method, tol: float, max_iterations: int) -> Solution:
     reduced = program.reduce()
-    H, dim = program.H, program.dim
-    batch, k = reduced.g.shape[:-1], reduced.g.shape[-1]
-    g = reduced.g.reshape(-1, k)
-    eps = torch.finfo(reduced.U.dtype).eps
+    H, dim, k = program.H, program.dim, reduced.g.shape[-1]
     form = coefficients(H)
     if method == "closed-form" and form is None:
         raise InputError(f"H = {H} has no closed form here (a*r^2 + b*r^4 has); use method='newton'")
+    closed = form is not None and method != "newton"
 
-    sigma = torch.zeros_like(g)
-    rho = torch.zeros_like(g[:, 0])
-    gap = torch.zeros_like(rho)
-    direction = torch.zeros_like(g)
-    margin = torch.full_like(rho, -math.inf)
-    iterations = torch.zeros(len(g), dtype=torch.int64, device=g.device)
-    status = [Status.OPTIMAL] * len(g)
-
-    rows = (g[:, 0] > 0).nonzero()[:, 0]
-    bound: Tensor | None = None
-    start: Tensor | None = None
-    if len(rows) and (H.initial_slope > 0 or math.isfinite(H.recession_slope)):
-        # ⟨g, v⟩ against E‖diag(v)ζ‖ decides both whether Q = 0 is optimal and whether the program is bounded.
-        dual = norm_dual(g[rows], dim, 1.0, 1e-13, max_iterations)
-        iterations[rows] = dual.iterations
-        direction[rows] = dual.v / dual.v.norm(dim=-1, keepdim=True)
-        margin[rows] = dual.lower - H.recession_slope
-        unbounded, undecided, rest = [], [], []
-        longest = H.radius_at_chord(dual.upper)
-        for i, (row, lower, upper) in enumerate(zip(rows.tolist(), dual.lower.tolist(), dual.upper.tolist(), strict=True)):
-            if lower > H.recession_slope:
-                unbounded.append(row)
-            elif upper <= H.initial_slope:
-                pass
-            elif lower <= H.initial_slope and math.isfinite(float(longest[i])):
-                gap[row] = (upper - H.initial_slope) * longest[i]  # F ≥ (H'(0+) − N†) E‖Qζ‖, and Q* is no longer than this
-            elif upper >= H.recession_slope:
-                undecided.append(row)
-            else:
-                rest.append(i)
-        for row in unbounded:
-            status[row] = Status.UNBOUNDED
-        for row in undecided:
-            status[row] = Status.UNDECIDED
-        sigma[unbounded], gap[unbounded], gap[undecided] = math.nan, math.inf, math.inf
-        keep = torch.tensor(rest, dtype=torch.int64, device=g.device)
-        rows, bound, start = rows[keep], dual.upper[keep], dual.v[keep]
-
+    g = reduced.g.reshape(-1, k)
+    decision = decide(g, dim, H, max_iterations)
+    sigma, rho, iterations = torch.zeros_like(g), torch.zeros_like(g[:, 0]), decision.iterations.clone()
+    rows = decision.open.nonzero()[:, 0]
     if len(rows):
         active = g[rows]
-        rho[rows] = certificate.reach(active, dim, H, bound)
-        inner = 0.1 * tol
-        if form is not None and method != "newton":
+        upper = None if decision.upper is None else decision.upper[rows]
+        bound = certificate.reach(active, dim, H, upper)
+        inner = 0.01 * tol  # quadratic convergence: at most one more iteration
+        if closed:
             sigma[rows], count = solve_closed_form(active, dim, *form)
-            method_used = "closed-form"
         elif isinstance(H, Power):
-            sigma[rows], count = solve_power(active, dim, H, inner, max_iterations)
-            method_used = "newton"
+            sigma[rows], bound, count = solve_power(active, dim, H, inner, max_iterations)
         else:
-            sigma[rows], count = solve_general(active, dim, H, rho[rows], inner, max_iterations, start)
-            method_used = "newton"
+            start = None
+            if upper is not None and decision.v is not None and decision.length is not None:
+                # Along the dual's maximiser, N† is balanced where H' reaches it.
+                start = decision.v[rows] * (H.radius_at_slope(upper) / decision.length[rows])[:, None]
+            sigma[rows], count = solve_general(active, dim, H, start, bound, inner, max_iterations)
+        rho[rows] = bound
         iterations[rows] += count
-    else:
-        method_used = "closed-form" if form is not None and method != "newton" else "newton"
+    gap, value, status = _certify(program, g, sigma, rho, decision, torch.finfo(reduced.U.dtype).eps, tol)
+    lost = torch.tensor([s is Status.UNBOUNDED or s is Status.OVERFLOW for s in status], device=g.device)
+    sigma = sigma.masked_fill(lost[:, None], math.nan)
+    return _assemble(program, reduced, sigma, value, gap, status, iterations, closed, tol, decision)
 
-    e = expect(H, sigma.nan_to_num(0.0), dim, level=1)
-    value = e.value - (g * sigma.nan_to_num(0.0)).sum(-1)
-    value = torch.where(sigma[:, 0].isnan(), -math.inf, value)
-    if len(rows):
-        found = certificate.spectral_gap(g, sigma, e, rho, eps)
-        gap[rows] = found[rows]
-        scale = (g * sigma).sum(-1)
-        for row in rows[~(found[rows] <= tol * scale[rows])].tolist():
+
+def _certify(
+    program: Program, g: Tensor, sigma: Tensor, rho: Tensor, decision: Decision, eps: float, tol: float
+) -> tuple[Tensor, Tensor, list[Status]]:
+    """(gap, value, status) of every row: those left open are held to tol, the others keep what was decided."""
+    status = list(decision.status)
+    e = expect(program.H, sigma.nan_to_num(0.0, 0.0, 0.0), program.dim, level=1)
+    along = (g * sigma).sum(-1)
+    value = (e.value - along).masked_fill(torch.tensor([s is Status.UNBOUNDED for s in status]).to(g.device), -math.inf)
+    gap = decision.gap
+    if bool(decision.open.any()):
+        gap = torch.where(decision.open, certificate.spectral_gap(g, sigma, e, rho, eps), gap)
+        in_range = torch.isfinite(along) & (sigma.amax(-1) > 0) & (along <= torch.finfo(program.G.dtype).max)
+        for row in (decision.open & ~(gap <= tol * along)).nonzero()[:, 0].tolist():
             status[row] = Status.STALLED
-    return _assemble(program, reduced, sigma, value, gap, status, iterations, method_used, tol, direction, margin, batch)
+        for row in (decision.open & ~in_range).nonzero()[:, 0].tolist():
+            status[row], value[row] = Status.OVERFLOW, math.nan
+    return gap, value, status
 
 
 def _assemble(
@@ -183,19 +161,14 @@ def _assemble(
     gap: Tensor,
     status: list[Status],
     iterations: Tensor,
-    method: str,
+    closed: bool,
     tol: float,
-    direction: Tensor,
-    margin: Tensor,
-    batch: torch.Size,
+    decision: Decision,
 ) -> Solution:
-    dtype = program.G.dtype
-    k = sigma.shape[-1]
-    support = reduced.g.reshape(-1, k) > reduced.g.reshape(-1, k)[:, :1] * torch.finfo(reduced.U.dtype).eps * max(program.G.shape[-2:])
-    low = sigma.masked_fill(~support, math.inf).amin(-1)
-    rest = sigma.masked_fill(support, 0.0).amax(-1)
-    orthogonal = (sigma.amax(-1) - low <= 8 * torch.finfo(torch.float64).eps * low) & (rest <= 1e-8 * low)
-    has_direction = Status.UNBOUNDED in status
+    dtype, batch, k = program.G.dtype, reduced.g.shape[:-1], reduced.g.shape[-1]
+    direction = None
+    if Status.UNBOUNDED in status and decision.v is not None:
+        direction = reduced.lift(decision.v.reshape(*batch, k)).to(dtype)
     return Solution(
         Q=reduced.lift(sigma.reshape(*batch, k)).to(dtype),
         sigma=sigma.reshape(*batch, k).to(dtype),
@@ -203,24 +176,34 @@ def _assemble(
         value=value.reshape(batch),
         gap=gap.reshape(batch),
         statuses=tuple(status),
-        orthogonal=orthogonal.reshape(batch),
+        orthogonal=_orthogonal(reduced, sigma.reshape(*batch, k)),
         iterations=iterations.reshape(batch),
-        method=method,
+        method="closed-form" if closed else "newton",
         tol=tol,
         curvature=program.H,
-        direction=reduced.lift(direction.reshape(*batch, k)).to(dtype) if has_direction else None,
-        margin=margin.reshape(batch) if has_direction else None,
+        direction=direction,
+        margin=None if decision.margin is None else decision.margin.reshape(batch),
     )
 
 
+def _orthogonal(reduced: SpectralProgram, sigma: Tensor) -> Tensor:
+    """Whether σ is one positive number on G's range and 0 off it, to float64 rounding."""
+    noise = torch.finfo(reduced.U.dtype).eps * max(reduced.U.shape[-2], reduced.dim)
+    support = reduced.g > noise * reduced.g[..., :1]
+    low = sigma.masked_fill(~support, math.inf).amin(-1)
+    level = (sigma.amax(-1) - low).abs() <= 8 * torch.finfo(sigma.dtype).eps * low
+    return level & (sigma.masked_fill(support, 0.0).amax(-1) <= noise * low) & support.any(-1)
+
+
 def _raise_failures(solution: Solution) -> None:
-    failed = [i for i, s in enumerate(solution.statuses) if s in (Status.STALLED, Status.UNDECIDED)]
+    failed = [i for i, s in enumerate(solution.statuses) if s in (Status.STALLED, Status.UNDECIDED, Status.OVERFLOW)]
     if not failed:
         return
     gaps = solution.relative_gap.reshape(-1)
     where = ""
     if solution.value.ndim:
-        where = f" for {len(failed)} of {len(solution.statuses)} batch elements, {failed[:8]}{'…' if len(failed) > 8 else ''}"
+        listed = ", ".join(map(str, failed[:8])) + (", …" if len(failed) > 8 else "")
+        where = f" for {len(failed)} of {len(solution.statuses)} batch elements ({listed})"
     worst = max(float(gaps[i]) for i in failed)
     raise SolveError(
         f"{solution.statuses[failed[0]].value}{where}: relative gap {worst:.2e}, tol {solution.tol:.0e}, H = "

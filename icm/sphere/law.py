@@ -85,7 +85,7 @@ def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int) -> tuple[
         moments = powers.power(x, dim, H.exponent)
         value, slope = H.scale * size**H.exponent, H.scale * size ** (H.exponent - 1)
         moments = Moments(value * moments.value, slope[:, None] * moments.weight, slope[:, None] * moments.bend)
-        return moments, torch.full_like(size, _ROUNDING * (8 + H.exponent))
+        return moments, torch.full_like(size, power_error(H.exponent))
     if isinstance(H, Exponential):
         moments = powers.exponential(x, dim, H.rate * size)
         slope = (H.scale / size.clamp(min=torch.finfo(size.dtype).tiny))[:, None]
@@ -100,6 +100,11 @@ def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int) -> tuple[
         # nan_to_num: an H that vanishes on the whole range has no relative error.
         error = error + torch.maximum(slope_error, value_error).nan_to_num(0.0)
     return fine, error
+
+
+def power_error(p: float) -> float:
+    """The relative error of E‖Qζ‖^p and of its slopes, at most."""
+    return _ROUNDING * (8 + p)
 
 
 def _by_rule(H: Curvature, x: Tensor, size: Tensor, law: Rule) -> Moments:

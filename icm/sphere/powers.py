@@ -9,7 +9,8 @@ f_0 = 1, f_l = (1/2l) Σ_{j=1..l} P_j f_{l−j}, one has E[X^κ e^{−tX}] = κ!
     γ = (κ+1)! 2^{κ+1} Γ(n/2) / (2^{a+1} Γ(n/2+a+1) Γ(κ−a)).
 
 Every term is positive, so nothing cancels. For an integer a the integral collapses to its value at t = 0 with
-κ = a (the power sums). The trapezoid rule in log t converges geometrically: the integrand is analytic for |Im log t| < π.
+κ = a (the power sums). The trapezoid rule in log t converges geometrically, the integrand being analytic for
+|Im log t| < π.
 """
 
 from __future__ import annotations
@@ -105,32 +106,37 @@ def _block(lam: Tensor, log_t: Tensor, gamma: Tensor, beta: Tensor, lift: float 
     top = gamma.shape[1]  # κ runs to top − 1, f to top
     two_t = (2 * log_t.exp())[:, :, None]
     z = two_t * lam[:, None, :]  # (B, N, k)
-    if lift is None:
-        base = torch.ones_like(log_t)
-    else:
+    base = torch.ones_like(log_t)
+    if lift is not None:
         base = STEP * torch.exp(lift * log_t - 0.5 * torch.log1p(z).sum(-1))
     v = z.add_(1).reciprocal_()
     C = v * lam[:, None, :]
-    f = [torch.ones_like(log_t)]
-    P: list[Tensor] = []
-    power = C
-    for l in range(1, top + 1):
-        P.append(power.sum(-1))
-        f.append(sum(P[j - 1] * f[l - j] for j in range(1, l + 1)) / (2 * l))  # type: ignore[arg-type]
-        if l < top:
-            power = power * C
-    value = (base * sum(gamma[:, j, None] * f[j + 1] for j in range(top))).sum(-1)
-    # Σ_κ β_κ Σ_l f_l C^{κ−l} = Σ_m e_m C^m with e_m = Σ_κ β_κ f_{κ−m}: a polynomial in C, by Horner with its derivative.
-    e = [sum(beta[:, j, None] * f[j - m] for j in range(m, top))[:, :, None] for m in range(top)]  # type: ignore[index]
-    A: Tensor = e[-1].expand_as(C)
-    dA: Tensor | None = None
-    for m in range(top - 2, -1, -1):
-        dA = A if dA is None else torch.addcmul(A, dA, C)
-        A = torch.addcmul(e[m], A, C)
+    f, P = [torch.ones_like(log_t)], list[Tensor]()
+    C_power = C
+    for order in range(1, top + 1):
+        P.append(C_power.sum(-1))
+        f.append(_dot(P, f[::-1]) / (2 * order))
+        if order < top:
+            C_power = C_power * C
+    columns = [(gamma[:, j, None], beta[:, j, None]) for j in range(top)]
+    value = (base * _dot([c[0] for c in columns], f[1:])).sum(-1)
+    # Σ_κ β_κ Σ_l f_l C^{κ−l} = Σ_m e_m C^m with e_m = Σ_κ β_κ f_{κ−m}: Horner's rule, and its derivative dA in C.
+    e = [_dot([c[1] for c in columns[m:]], f)[:, :, None] for m in range(top)]
+    A, dA = e[-1].expand_as(C), torch.zeros_like(e[-1])
+    for e_m in reversed(e[:-1]):
+        dA = torch.addcmul(A, dA, C)
+        A = torch.addcmul(e_m, A, C)
     weight = torch.bmm(base[:, None], v * A)[:, 0]
-    slope = -two_t * A if dA is None else torch.addcmul(-two_t * A, v, dA)
-    bend = torch.bmm(base[:, None], slope * v * v)[:, 0]
+    bend = torch.bmm(base[:, None], torch.addcmul(-two_t * A, v, dA) * v * v)[:, 0]
     return Moments(value, weight, bend)
+
+
+def _dot(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """Σ_j first_j second_j over the shorter list."""
+    total = first[0] * second[0]
+    for a, b in zip(first[1:], second[1:], strict=False):
+        total = torch.addcmul(total, a, b)
+    return total
 
 
 def _nodes(lam: Tensor, least: int, most: int, lift: float) -> Tensor:
@@ -173,7 +179,7 @@ def _grouped(lam: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gamma_factor(a: float, kappa: int, dim: int, integer: bool) -> float:
-    if a > 60 or integer is False and kappa > 60:
+    if a > 60 or (integer is False and kappa > 60):
         return math.exp(_log_gamma_factor(a, kappa, dim, integer))
     front = math.factorial(kappa + 1) * gamma_ratio(dim / 2, a + 1)
     return front if integer else front * 2.0 ** (kappa - a) / math.gamma(kappa - a)

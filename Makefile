@@ -1,0 +1,64 @@
+# Needs make and Python 3.11 or newer; everything else is installed into .venv.
+# Another interpreter: make test PYTHON=python3.12
+
+PYTHON  ?= python3
+WORKERS ?= 2
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+RUN   := $(BIN)/python
+STAMP := $(VENV)/installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench verify-long lint format clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP)  ## create .venv with the tested versions (a minute or two)
+
+# Runs when .venv is missing, older than what it is made from, moved here from another folder, or left by an
+# interpreter that is gone. A .venv whose pip still runs is brought up to date, any other is made anew.
+ifneq ($(shell $(RUN) -c 'print(open("$(STAMP)").read().strip())' 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "icm needs Python 3.11 or newer, and $(PYTHON) is `$(PYTHON) --version 2>&1 || true`."; \
+	  echo "Name another interpreter: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing icm and its tools into $(VENV) (a minute or two)"
+	@$(RUN) -m pip install -qq -e '.[dev]' -c constraints.txt
+	@echo '$(CURDIR)' > $@
+
+demo: $(STAMP)  ## run the demonstration
+	@$(BIN)/icm demo $(ARGS)
+
+test: $(STAMP)  ## lint, types and the tests that take seconds
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+	$(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+bench: $(STAMP)  ## timings and studies against peers
+	$(RUN) -m benchmarks $(ARGS)
+
+verify-long: $(STAMP)  ## the tests that take minutes
+	$(RUN) -m pytest -n $(WORKERS) -m long $(ARGS)
+
+lint: $(STAMP)  ## ruff and pyright only
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
+
+format: $(STAMP)  ## rewrite the sources in the house format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+clean:  ## remove .venv, caches and demo output
+	rm -rf $(VENV) build dist icm-demo .pytest_cache .ruff_cache .hypothesis benchmarks/output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

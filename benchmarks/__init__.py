@@ -1,0 +1,1 @@
+"""Side-by-side timings and exactness studies; run as modules from the repository root."""

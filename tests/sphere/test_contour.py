@@ -1,0 +1,198 @@
+"""The rule for s = Σ λ_i ζ_i² on the sphere, against exact moments and laws that are known otherwise."""
+
+import math
+from collections.abc import Callable
+
+import mpmath
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.special import ellipk
+from scipy.stats import beta
+from torch import Tensor
+
+from icm.sphere.contour import densities
+from icm.sphere.rule import Rule, rule
+
+
+def spectrum(name: str, n: int) -> Tensor:
+    generator = torch.Generator().manual_seed(n)
+    noise = torch.randn(n, 2 * n, generator=generator, dtype=torch.float64)
+    x = torch.full((n,), 0.5, dtype=torch.float64)
+    match name:
+        case "flat, k < n":
+            x = torch.ones((n + 1) // 2, dtype=torch.float64)
+        case "near-flat":
+            x = 1 + 1e-3 * noise[:, 0]
+        case "flat to 1e-9":
+            x = 1 + 1e-9 * noise[:, 0].abs()
+        case "Marchenko–Pastur":
+            x = torch.linalg.svdvals(noise)
+        case "power law":
+            x = torch.arange(1, n + 1, dtype=torch.float64) ** -1.0
+        case "spike":
+            x = torch.linalg.svdvals(noise)
+            x[0] = 1e6 * x[0]
+        case "condition 1e12":
+            x = torch.logspace(0, -12, n, dtype=torch.float64)
+        case "half zeros":
+            x = torch.logspace(0, -3, n, dtype=torch.float64)
+            x[n // 2 + 1 :] = 0
+        case "one value in the middle":
+            x[0], x[-1] = 1, 0
+        case "cluster in the middle":
+            x = x + 1e-6 * noise[:, 0]
+            x[0], x[-1] = 1, 0
+    return x / x.max()
+
+
+NAMES = ["flat, k < n", "near-flat", "flat to 1e-9", "Marchenko–Pastur", "power law", "spike"]
+NAMES += ["condition 1e12", "half zeros", "one value in the middle", "cluster in the middle"]
+
+
+def worst(value: Tensor, target: Tensor | float) -> float:
+    return float((value / target - 1).abs().max())
+
+
+def power_moment(x: Tensor, n: int, a: float) -> float:
+    """E s^a, 0 < a < 1, from E X^a = −1/Γ(1−a) ∫ φ'(t) t^{−a} dt for X = ρ²s, ρ² ~ χ²_n independent of s,
+    φ(t) = E e^{−tX} = Π(1+2tλ)^{−½}; trapezoid in log t."""
+    with mpmath.workdps(20):
+        lam = x.numpy() ** 2
+        t = torch.arange(-3000, 1500, dtype=torch.float64).mul(0.1).exp().numpy()[:, None]
+        phi = torch.as_tensor(-0.5 * torch.log1p(torch.as_tensor(2 * t * lam)).sum(-1)).exp()
+        slope = torch.as_tensor(lam / (1 + 2 * t * lam)).sum(-1)
+        integral = float((phi * slope * torch.as_tensor(t[:, 0]) ** (1 - a)).sum()) * 0.1
+        ratio = mpmath.gamma(mpmath.mpf(n) / 2) / mpmath.gamma(mpmath.mpf(n) / 2 + a)
+        return float(ratio * mpmath.mpf(2) ** -a / mpmath.gamma(1 - a)) * integral
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", [2, 3, 8, 17, 64])
+def test_moments_are_exact(name: str, n: int) -> None:
+    """Σp = 1, Σq_i = 1/n, Σe_i = 3/(n(n+2)), E s, E s², and Σ λ_i q_i = u p at every node."""
+    x = spectrum(name, n)
+    lam, found = x**2, rule(x, n)
+    assert worst(found.p.sum(), 1) < 2e-14
+    assert worst(found.second.sum(0) * n, 1) < 2e-13
+    assert worst(found.fourth.sum(0) * n * (n + 2) / 3, 1) < 1e-12
+    assert worst(found.p @ found.nodes, lam.sum() / n) < 2e-14
+    assert worst(found.p @ found.nodes**2, (lam.sum() ** 2 + 2 * (lam**2).sum()) / (n * (n + 2))) < 2e-14
+    scale = (found.nodes * found.p).max()
+    assert float((found.second @ lam - found.nodes * found.p).abs().max() / scale) < 1e-14
+    assert bool((found.nodes >= 0).all()) and bool((found.nodes <= 1).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", [2, 5, 17, 256])
+def test_real_powers(name: str, n: int) -> None:
+    """E s^a against the Laplace transform of X = ρ²s, for h = r^{1.25} and r^{1.7}; derivative weights by
+    Euler's relation E[s ψ(s)] = Σ λ_i E[ψ(s) ζ_i²]."""
+    x = spectrum(name, n)
+    found = rule(x, n)
+    for a in (0.625, 0.85):
+        exact = power_moment(x, n, a)
+        assert worst(found.p @ found.nodes**a, exact) < 2e-13
+        assert worst((found.nodes ** (a - 1) @ found.second) @ x**2, exact) < 2e-13
+
+
+def test_plane_by_angle() -> None:
+    """n = 2: ζ = (cos θ, sin θ)."""
+    x = torch.tensor([1.0, 0.3], dtype=torch.float64)
+    found = rule(x, 2)
+
+    def mean(f: Callable[[float], float]) -> float:
+        return quad(f, 0, math.pi / 2, epsabs=0, epsrel=1e-13)[0] * 2 / math.pi
+
+    def s(t: float) -> float:
+        return math.cos(t) ** 2 + 0.09 * math.sin(t) ** 2
+
+    logcosh = mean(lambda t: math.log(math.cosh(s(t) ** 0.5)))
+    assert worst(found.p @ found.nodes.sqrt().cosh().log(), logcosh) < 1e-14
+    weights = found.nodes.exp() @ found.second
+    assert worst(weights[1], mean(lambda t: math.exp(s(t)) * math.sin(t) ** 2)) < 1e-14
+    weights = found.nodes.exp() @ found.fourth
+    assert worst(weights[1], mean(lambda t: math.exp(s(t)) * math.sin(t) ** 4)) < 1e-14
+
+
+def test_space_by_elliptic_density() -> None:
+    """n = 3, λ = (1, b, 0): the density is K(m)/(π √((1−b)u)) with m = b(1−u)/((1−b)u) above b, and
+    K(1/m)/(π √(b(1−u))) below; it is logarithmic at b."""
+    b = 0.36
+    u = torch.tensor([1e-9, 0.1, 0.36 - 1e-7, 0.36 + 1e-7, 0.6, 1 - 1e-9], dtype=torch.float64)
+    d = torch.stack([1 - u, b - u, -u], -1)
+    p = densities(d, torch.ones(3, dtype=torch.float64))[0].sum(-1)
+    for at, value in zip(u.tolist(), p.tolist(), strict=True):
+        high, low = at * (1 - b), b * (1 - at)
+        exact = ellipk(min(high, low) / max(high, low)) / (math.pi * math.sqrt(max(high, low)))
+        assert abs(value / exact - 1) < 1e-9 if abs(at - b) < 1e-6 else abs(value / exact - 1) < 1e-14
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 2), (1, 4), (3, 5), (1, 1024), (512, 1024), (1023, 1024)])
+def test_flat_is_beta(k: int, n: int) -> None:
+    """k equal values among n: s ~ Beta(k/2, (n−k)/2), with E s^a = B(k/2 + a, (n−k)/2)/B(k/2, (n−k)/2)."""
+    found = rule(torch.ones(k, dtype=torch.float64), n)
+    law = beta(k / 2, (n - k) / 2)
+    u = torch.tensor([float(law.ppf(q)) for q in (0.01, 0.1, 0.4, 0.7, 0.9)], dtype=torch.float64)
+    m = torch.tensor([k, n - k], dtype=torch.float64)
+    p = densities(torch.stack([1 - u, -u], -1), m)[0] @ m
+    assert worst(p, torch.as_tensor(law.pdf(u.numpy()))) < 2e-12  # scipy's own error at n = 1024
+
+    def power(a: float) -> mpmath.mpf:
+        half = mpmath.mpf(n - k) / 2
+        return mpmath.beta(mpmath.mpf(k) / 2 + a, half) / mpmath.beta(mpmath.mpf(k) / 2, half)
+
+    r = found.nodes.sqrt()
+    with mpmath.workdps(25):
+        exact = {a: float(power(a)) for a in (0.5, 0.625, 0.75, 2.6)}
+        exponential = float(mpmath.fsum(power(mpmath.mpf(j) / 2) / mpmath.factorial(j) for j in range(2, 40)))
+        root = float(mpmath.hyp2f1(-0.5, k / mpmath.mpf(2), n / mpmath.mpf(2), -1) - 1)
+    for a, value in exact.items():
+        assert worst(found.p @ found.nodes**a, value) < 1e-13
+    stable = torch.where(r < 0.01, r**2 / 2 + r**3 / 6 + r**4 / 24 + r**5 / 120 + r**6 / 720, r.expm1() - r)
+    assert worst(found.p @ stable, exponential) < 1e-13
+    assert worst(found.p @ (found.nodes / (1 + (1 + found.nodes).sqrt())), root) < 1e-13
+
+
+@pytest.mark.parametrize("n", [4, 33])
+def test_batches_levels_and_order(n: int) -> None:
+    """A batch agrees with its members, a level with the next, a permutation with the original."""
+    x = torch.stack([spectrum(name, n) for name in NAMES if name != "flat, k < n"]).view(3, 3, n)
+    found, finer = rule(x, n), rule(x, n, level=1)
+    assert found.second.shape == (*found.nodes.shape, n) == (*found.fourth.shape,)
+    assert finer.nodes.shape[-1] == 2 * found.nodes.shape[-1]
+
+    def weights(of: Rule) -> tuple[Tensor, Tensor, Tensor]:
+        """log cosh r: its mean and both kinds of weights; ψ = tanh(r)/2r, ψ' = (sech² r − tanh(r)/r)/4r²."""
+        r = of.nodes.sqrt()
+        slope = torch.where(r < 1e-3, 0.5 - r**2 / 6, r.tanh() / (2 * r))
+        series = -1 / 6 + 2 * r**2 / 15 - 17 * r**4 / 210 + 62 * r**6 / 1417.5
+        bend = torch.where(r < 0.01, series, (r.cosh() ** -2 - r.tanh() / r) / (4 * r**2))
+        mean = (of.p * r.cosh().log()).sum(-1)
+        return mean, torch.einsum("...u,...uk", slope, of.second), torch.einsum("...u,...uk", bend, of.fourth)
+
+    for a, b, bound in zip(weights(found), weights(finer), (1e-14, 1e-13, 1e-12), strict=True):
+        assert worst(a, b) < bound
+    turned = rule(x.flip(-1), n)
+    for a, b in zip(weights(turned)[1:], weights(found)[1:], strict=True):
+        assert worst(a, b.flip(-1)) < 1e-13
+    single = rule(x[1, 2], n)
+    for a, b in zip(weights(single), weights(found), strict=True):
+        assert worst(a, b[1, 2]) < 1e-13
+
+
+def test_atoms() -> None:
+    """n = 1, or n equal values, is one node; in a batch the others keep theirs."""
+    one = rule(torch.ones(2, 1, dtype=torch.float64), 1)
+    assert one.nodes.tolist() == [[1.0], [1.0]] and one.fourth.tolist() == [[[1.0]], [[1.0]]]
+    x = torch.tensor([[1, 1, 1 - 2e-14], [1, 0.5, 0], [1, 1, 1 - 1e-9]], dtype=torch.float64)
+    found = rule(x, 3)
+    assert int((found.p[0] > 0).sum()) == 1 and worst(found.fourth[0].sum(0), 3 / 15) < 1e-15
+    assert worst(found.p.sum(-1), 1) < 1e-14
+    assert worst((found.p * found.nodes).sum(-1), (x**2).mean(-1)) < 3e-14
+    assert rule(x[:0], 3).p.shape[0] == 0
+
+
+def test_more_values_than_dimensions() -> None:
+    with pytest.raises(ValueError, match="dim = 2"):
+        rule(torch.ones(3, dtype=torch.float64), 2)

@@ -76,9 +76,7 @@ def reference_rows(
         from benchmarks.reference import power_table
 
         rows = power_table(sigma, dim, missing, indices=indices)
-        values |= {
-            repr(p): [v.str(25, radius=False) for v in row] for p, row in zip(missing, rows, strict=True)
-        }
+        values |= {repr(p): [v.str(25, radius=False) for v in row] for p, row in zip(missing, rows, strict=True)}
         ordered = {key: values[key] for key in sorted(values, key=float)}
         write_json(path, {"dim": dim, "count": len(sigma), "indices": indices, "values": ordered})
     return {p: [Decimal(text) for text in values[repr(p)]] for p in exponents}
@@ -158,9 +156,7 @@ def records(n: int, refresh: bool = False) -> Iterator[Record]:
 
 def table(n: int, found: list[Record]) -> Table:
     """One line per spectrum: the worst mean and the worst slope, and where."""
-    result = Table(
-        "spectrum", "mean", "at p", "slopes", "at p", "at i", title=f"n = {n}: worst relative error"
-    )
+    result = Table("spectrum", "mean", "at p", "slopes", "at p", "at i", title=f"n = {n}: worst relative error")
     for name in dict.fromkeys(r.spectrum for r in found):
         cells = [name]
         for quantity in ("mean", "slopes"):

@@ -55,8 +55,7 @@ class Spectrum:
         exponent = int(np.frexp(values.max())[1])
         distinct, counts = np.unique(values[values > 0], return_counts=True)
         factors = [
-            (power_of_two(-2 * exponent) * arb(float(v)) ** 2, int(c))
-            for v, c in zip(distinct, counts, strict=True)
+            (power_of_two(-2 * exponent) * arb(float(v)) ** 2, int(c)) for v, c in zip(distinct, counts, strict=True)
         ]
         return cls(values, dim, exponent, factors)
 
@@ -121,9 +120,7 @@ def power_table(
 
         return evaluate
 
-    return expectations(
-        sigma, dim, len(exponents), kernel, indices, reach=4 + max(exponents) / 2, digits=digits
-    )
+    return expectations(sigma, dim, len(exponents), kernel, indices, reach=4 + max(exponents) / 2, digits=digits)
 
 
 def mean_exponential(sigma: ArrayLike, dim: int, rate: float, digits: int = 50) -> arb:
@@ -238,9 +235,7 @@ def converged(spectrum: Spectrum, kernel: Kernel, lam: list[arb], reach: float, 
         sums, step, count = finer, step / 2, 2 * count
         if not accurate(sums, digits) or all(abs((a - b).mid()) < tolerance * abs(b) for a, b in pairs):
             return [[step * value for value in row] for row in sums]
-    raise ArithmeticError(
-        f"the contour integral did not settle to 1e-{digits - 15} in {HALVINGS} halvings of its step"
-    )
+    raise ArithmeticError(f"the contour integral did not settle to 1e-{digits - 15} in {HALVINGS} halvings of its step")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import types
 import zlib
 
 IN_WORKER = "PYTEST_XDIST_WORKER" in os.environ
@@ -12,17 +13,20 @@ if IN_WORKER:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
 
+import beartype
 import hypothesis
 import jaxtyping
 import pytest
 import torch
 
 if any(name == "icm" or name.startswith("icm.") for name in sys.modules):
-    raise RuntimeError(
-        "icm was imported before its shape checks were installed; look at plugins and -p options"
-    )
-# From here on, importing icm makes beartype check its jaxtyping annotations at every call.
-jaxtyping.install_import_hook("icm", "beartype.beartype")
+    raise RuntimeError("icm was imported before its shape checks were installed; look at plugins and -p options")
+# From here on, importing icm makes beartype check its annotations, jaxtyping's shapes among them, at every call.
+# The hook takes a checker by its import path; ours also accepts an int where a float is asked for, as PEP 484 does.
+checker = types.ModuleType("icm_checker")
+checker.check = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))  # pyright: ignore
+sys.modules["icm_checker"] = checker
+jaxtyping.install_import_hook("icm", "icm_checker.check")
 
 if IN_WORKER:
     torch.set_num_threads(1)

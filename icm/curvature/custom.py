@@ -55,6 +55,10 @@ class Custom(Curvature):
     def _second(self, r: Tensor) -> Tensor:
         return self._derivatives(r, order=2)
 
+    @property
+    def _log_range(self) -> float:
+        return 300.0 - abs(math.log(self.stretch_factor))  # r² must not overflow inside the user's function
+
     def _derivatives(self, r: Tensor, order: int) -> Tensor:
         with torch.enable_grad():
             x = (self.stretch_factor * r.detach()).clamp(min=_NEAREST).requires_grad_()

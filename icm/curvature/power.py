@@ -83,7 +83,8 @@ class Power(Curvature):
     def cvxpy(self, t: Any) -> Any:
         import cvxpy
 
-        return self.scale * cvxpy.power(t, self.exponent)
+        # approx=False: power cones carry any real p, second-order cones only rational ones.
+        return self.scale * cvxpy.power(t, self.exponent, approx=False)
 
     def sympy(self, r: Any) -> Any:
         import sympy

@@ -74,6 +74,11 @@ class Curvature(ABC):
     def sympy(self, r: Any) -> Any:
         """H(r) as a sympy expression in the symbol r."""
 
+    @property
+    def _log_range(self) -> float:
+        """|log r| up to which H can be evaluated; searches stay inside."""
+        return 690.0
+
     # --- what follows -----------------------------------------------------------------------------------------
 
     @property
@@ -118,15 +123,15 @@ class Curvature(ABC):
     @property
     def length_scale(self) -> float:
         """The radius with H(r) = 1, H's own unit of length: H.dilate(a) has it divided by a."""
-        return float(_invert(self._value, torch.ones((), dtype=torch.float64)))
+        return float(_invert(self._value, torch.ones((), dtype=torch.float64), self._log_range))
 
     def radius_at_slope(self, slope: Tensor) -> Tensor:
         """sup {r : H'(r) ≤ slope}, elementwise: the derivative of the conjugate H*; infinite where H' stays below."""
-        return _invert(self._slope, slope)
+        return _invert(self._slope, slope, self._log_range)
 
     def radius_at_chord(self, slope: Tensor) -> Tensor:
         """An upper bound of sup {r : H(r) ≤ slope · r}, elementwise; infinite where H stays below the line."""
-        return _invert(lambda r: self._value(r) / r, slope)
+        return _invert(lambda r: self._value(r) / r, slope, self._log_range)
 
     def dilate(self, a: float) -> Curvature:
         """r ↦ H(a·r) for a > 0. Raises CurvatureError for any other a."""
@@ -163,6 +168,10 @@ class Sum(Curvature):
     @property
     def parts(self) -> tuple[Curvature, ...]:
         return self.summands
+
+    @property
+    def _log_range(self) -> float:
+        return min(part._log_range for part in self.parts)
 
     def _value(self, r: Tensor) -> Tensor:
         return _total(part._value(r) for part in self.parts)
@@ -264,10 +273,10 @@ def _total(terms: Any) -> Tensor:
     return first
 
 
-def _invert(increasing: Any, target: Tensor) -> Tensor:
-    """sup {r : increasing(r) ≤ target} by bisection in log r over the range of float64."""
-    low = torch.full_like(target, -690.0, dtype=torch.float64)
-    high = torch.full_like(target, 690.0, dtype=torch.float64)
+def _invert(increasing: Any, target: Tensor, log_range: float) -> Tensor:
+    """sup {r : increasing(r) ≤ target} by bisection in log r, |log r| ≤ log_range."""
+    low = torch.full_like(target, -log_range, dtype=torch.float64)
+    high = torch.full_like(target, log_range, dtype=torch.float64)
     never = increasing(high.exp()) <= target
     for _ in range(60):
         middle = 0.5 * (low + high)

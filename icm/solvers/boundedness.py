@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from icm.curvature import Curvature
+from icm.solvers.dual import norm_dual
 from icm.solvers.solution import Status
-from icm.solvers.spectral import norm_dual
 
 _TOL = 1e-13
 

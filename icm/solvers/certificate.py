@@ -57,14 +57,15 @@ def spectral_gap(g: Tensor, sigma: Tensor, e: Expectation, rho: Tensor, eps: flo
 
 
 def matrix_gap(G: Tensor, Q: Tensor, dim: int, H: Curvature, dual: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(value, gap) of F at any Q (B, m, n), both float64, G likewise: the gradient is evaluated exactly at that Q."""
+    """(value, gap) of F at any Q (B, m, n), float64 like G: the gradient is evaluated exactly at that Q. `dual` is as
+    in `reach`."""
     U, sigma, Vh = torch.linalg.svd(Q, full_matrices=False)
     e = expect(H, sigma, dim, level=1)
     gradient = (U * e.slopes[:, None, :]) @ Vh - G
-    size = torch.linalg.matrix_norm(G)
+    size = norm(G.flatten(1))
     linear = (Q * G).sum((-2, -1))
     rho = reach(size[:, None], dim, H, dual)
-    core = (gradient * Q).sum((-2, -1)) + rho * torch.linalg.matrix_norm(gradient)
+    core = (gradient * Q).sum((-2, -1)) + rho * norm(gradient.flatten(1))
     slope_size = norm(e.slopes)
     relative = e.error + _SVD_ERROR * torch.finfo(Q.dtype).eps
     evaluation = relative * (e.value + linear.abs() + (rho + norm(sigma)) * (slope_size + size))

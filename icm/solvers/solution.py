@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,7 @@ class Status(Enum):
 
     OPTIMAL = "optimal: the gap is within the tolerance"
     SAMPLED = "optimal for the sampled objective; value and gap are those of the exact one"
+    INACCURATE = "inaccurate: the reference solver itself reports a reduced accuracy on the sampled program"
     UNBOUNDED = "unbounded: the objective falls without end along the direction"
     UNDECIDED = "undecided: G meets the slope of H at infinity to within rounding, so the program may be unbounded"
     OVERFLOW = "overflow: the optimum is beyond the range of the number type; rescale G or H"
@@ -33,15 +35,16 @@ class Solution:
     """An update Q with its certificate; one per batch element, leading dimensions as in G.
 
     Q (…, m, n) and sigma (…, k), its singular values in the order of g, have G's dtype; g (…, k) are G's own,
-    descending, float64. value = F(Q) and gap ≥ F(Q) − F* (…) are float64. `orthogonal` (…) says whether Q is a
-    multiple of the polar factor on G's range. Where the program is unbounded, Q is NaN, value −∞, gap ∞, and F falls
-    along `direction` D (…, m, n), of unit Frobenius norm. For H with a finite slope at 0 or infinity, margin (…) is
-    max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity: positive where the program is unbounded.
+    descending, float64, like gain = ⟨G, Q⟩, value = F(Q) and gap ≥ F(Q) − F* (…). `orthogonal` (…) says whether
+    Q ≠ 0 is a multiple of the polar factor on G's range. Where the program is unbounded, Q is NaN, value −∞, gap ∞,
+    and F falls along `direction` D (…, m, n), of unit Frobenius norm. For H with a finite slope at 0 or infinity,
+    margin (…) is max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity: positive where the program is unbounded.
     """
 
     Q: Float[Tensor, "*batch m n"]
     sigma: Float[Tensor, "*batch k"]
     g: Float[Tensor, "*batch k"]
+    gain: Float[Tensor, "*batch"]
     value: Float[Tensor, "*batch"]
     gap: Float[Tensor, "*batch"]
     statuses: tuple[Status, ...]
@@ -65,12 +68,12 @@ class Solution:
 
     @property
     def relative_gap(self) -> Float[Tensor, "*batch"]:
-        """gap / ⟨g, σ⟩ (…): the number that `tol` bounds; 0 where both vanish."""
-        scale = (self.g * self.sigma.double()).sum(-1)
-        return (self.gap / scale).where(scale != 0, self.gap)
+        """gap / ⟨G, Q⟩ (…): the number that `tol` bounds; the gap itself at Q = 0, ∞ where there is no Q."""
+        ratio = (self.gap / self.gain).where(self.gain != 0, self.gap)
+        return ratio.where(~ratio.isnan(), math.inf)
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """A matplotlib figure: the spectrum of Q against that of G, both over their largest; saved if `path` is given."""
+        """A matplotlib figure of Q's spectrum against G's, both over their largest; saved if `path` is given."""
         from icm.plots import plot_spectra
 
         return plot_spectra([self], path=path)

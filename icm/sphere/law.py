@@ -50,11 +50,11 @@ class Expectation:
         return (2 * self.weight + 4 * self.x.square() * self.bend) / self.size[..., None]
 
 
-def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0) -> Expectation:
+def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0, estimate: bool = True) -> Expectation:
     """E H(‖Qζ‖), its slopes and second derivatives for sigma (…, k) ≥ 0, float64, in any order.
 
-    `level` > 0 asks for an error estimate of the general rule (Custom curvatures) from a finer one. At σ = 0
-    the slopes are 0, a subgradient.
+    `level` refines the general rule, which integrates Custom curvatures; above 0, `estimate` adds its error, from
+    the level below, to `error`. At σ = 0 the slopes are 0, a subgradient.
     """
     batch, k = sigma.shape[:-1], sigma.shape[-1]
     sigma = sigma.reshape(-1, k)
@@ -64,7 +64,7 @@ def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0) -> Expectation
     total: Moments | None = None
     error = torch.zeros_like(size)
     for part in H.parts:
-        moments, part_error = _part(part, x, size, dim, level)
+        moments, part_error = _part(part, x, size, dim, level, estimate)
         total = moments if total is None else total + moments
         error = torch.maximum(error, part_error)
     assert total is not None
@@ -79,7 +79,7 @@ def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0) -> Expectation
     )
 
 
-def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int) -> tuple[Moments, Tensor]:
+def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int, estimate: bool) -> tuple[Moments, Tensor]:
     """Moments of one summand, weight and bend in units of H/σ₁, and their relative error."""
     if isinstance(H, Power):
         moments = powers.power(x, dim, H.exponent)
@@ -93,13 +93,18 @@ def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int) -> tuple[
         return moments, _ROUNDING * (8 + H.rate * size)
     fine = _by_rule(H, x, size, rule(x, dim, level))
     error = torch.full_like(size, 1e-12)
-    if level > 0:
+    if level > 0 and estimate:
         coarse = _by_rule(H, x, size, rule(x, dim, level - 1))
         slope_error = ((fine.weight - coarse.weight) * x).norm(dim=-1) / (fine.weight * x).norm(dim=-1)
         value_error = (fine.value - coarse.value).abs() / fine.value.abs()
         # nan_to_num: an H that vanishes on the whole range has no relative error.
         error = error + torch.maximum(slope_error, value_error).nan_to_num(0.0)
     return fine, error
+
+
+def uses_rule(H: Curvature) -> bool:
+    """Whether some summand of H is integrated by the general rule, whose levels refine."""
+    return not all(isinstance(part, (Power, Exponential)) for part in H.parts)
 
 
 def power_error(p: float) -> float:

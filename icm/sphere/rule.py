@@ -209,6 +209,16 @@ def _centre(sigma: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
     return middle, inside & (near >= m.sum() - _SMALL)
 
 
+def _panels(sigma: Tensor, m: Tensor, dim: int) -> _Panels:
+    """Where to integrate: between all values for small n, else where the law has mass, and about a crowded value."""
+    if dim <= _SMALL:
+        return _gaps(sigma)
+    centre, split = _centre(sigma, m)
+    panels = _chernoff(sigma, m)
+    inner = _gaps(torch.stack([sigma.amin(-1), centre, sigma.amax(-1)], -1))
+    return panels[~split[panels.owner]] + inner[split[inner.owner]]
+
+
 def rule(x: Float[Tensor, "*batch k"], dim: int, level: int = 0) -> Rule:
     """The rule for singular values x (largest 1, any order, zeros allowed), padded with zeros to `dim` = n.
 
@@ -223,25 +233,19 @@ def rule(x: Float[Tensor, "*batch k"], dim: int, level: int = 0) -> Rule:
     atom = sigma.amax(-1) - sigma.amin(-1) < 1e-13
     active = (~atom).nonzero().squeeze(-1)
     count = atom.long()
+    found = None
     if len(active):
-        some = sigma[active]
-        if dim <= _SMALL:
-            panels = _gaps(some)
-        else:
-            centre, split = _centre(some, m)
-            panels = _chernoff(some, m)
-            panels = panels[~split[panels.owner]]
-            inner = _gaps(torch.stack([some.amin(-1), centre, some.amax(-1)], -1))
-            panels = panels + inner[split[inner.owner]]
-        panels, values = _refine(some, m, panels)
+        panels, values = _refine(sigma[active], m, _panels(sigma[active], m, dim))
         if level:
-            values = _evaluate(some, m, panels, _ORDER * 2**level, _STEP / 2**level)
+            values = _evaluate(sigma[active], m, panels, _ORDER * 2**level, _STEP / 2**level)
         owner = active[panels.owner].repeat_interleave(values.u.shape[-1])
         count = count + torch.bincount(owner, minlength=len(flat))
+        found = owner, values
     width = int(count.max()) if len(flat) else 0
     nodes, p = flat.new_ones(len(flat), width), flat.new_zeros(len(flat), width)
     second, fourth = flat.new_zeros(len(flat), width, k), flat.new_zeros(len(flat), width, k)
-    if len(active):
+    if found is not None:
+        owner, values = found
         u, order = values.u.flatten().sort()
         again = owner[order].argsort(stable=True)
         u, order = u[again], order[again]

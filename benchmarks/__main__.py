@@ -1,0 +1,83 @@
+"""`python -m benchmarks [exactness] [solutions] [speed] [--quick] [--out FOLDER]`: every bar of the project, measured.
+
+Writes one JSON file per part, with the machine and the versions beside the figures; exit code 1 if a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import exactness, solutions, speed
+
+PARTS = ("exactness", "solutions", "speed")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "architecture": platform.machine(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def show(console: Console, title: str, rows: list[dict[str, Any]], key: str, largest: bool) -> None:
+    """The five rows nearest to their bar, and how many miss it."""
+    missed = [row for row in rows if not row["ok"]]
+    table = Table(title=f"{title}: {len(rows)} cases, {len(missed)} miss their bar", title_justify="left")
+    worst = missed or sorted(rows, key=lambda row: row[key], reverse=largest)[:5]
+    for name in worst[0]:
+        table.add_column(name)
+    for row in worst:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table, style="red" if missed else None)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"any of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="small dimensions only")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/output"), help="folder of the JSON files")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    parts = options.parts or PARTS
+    options.out.mkdir(parents=True, exist_ok=True)
+    console, failed = Console(), False
+    if "exactness" in parts:
+        failed |= bool(exactness.main(options.out / "exactness.json", options.quick))
+    if "solutions" in parts:
+        found = solutions.run(options.quick)
+        keys = {"gaps": "gap", "matrices": "gap", "reference": "standard_errors", "alignment": "distance"}
+        for name, rows in found.items():
+            show(console, name, rows, keys.get(name, "change"), largest=True)
+            failed |= not all(row["ok"] for row in rows)
+        _write(options.out / "solutions.json", found)
+    if "speed" in parts:
+        rows = speed.run(options.quick)
+        for row in rows:
+            console.print(f"{row['what']}: {row['ratio']:.3g} (bar {row['bar']:g})", style=None if row["ok"] else "red")
+        failed |= not all(row["ok"] for row in rows)
+        _write(options.out / "speed.json", rows)
+    return int(failed)
+
+
+def _write(path: Path, figures: Any) -> None:
+    path.write_text(json.dumps({"machine": machine(), "figures": figures}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Speed and memory as ratios, each measured in one run on one machine.
+
+svd      solve(G) against torch.linalg.svd(G), n = 1024, H = r^3, float64                   bar: at most 1.3
+cvxpy    method="reference" (32 x 32, 1000 samples) against solve                           bar: at least 1000
+batch    a loop of 64 solves against one batch, 256 x 256, both beyond their SVDs           bar: at least 4
+memory   peak memory of solve against that of the SVD alone, n = 4096, a process each       bar: at most 1.5
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.progress import track
+
+import icm
+
+
+def _sync(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def interleaved(runs: dict[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, float]:
+    """The median seconds of each run, taken in turns so that what else the machine does falls on all alike."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(repeats):
+        for name, run in runs.items():
+            _sync(device)
+            start = time.perf_counter()
+            run()
+            _sync(device)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _gaussian(*shape: int, seed: int = 0, device: str = "cpu") -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(device)
+
+
+def against_svd(n: int = 1024, repeats: int = 7, device: str = "cpu") -> dict[str, Any]:
+    """solve(G) / svd(G)."""
+    G = _gaussian(n, n, device=device)
+    t = interleaved({"svd": lambda: torch.linalg.svd(G), "solve": lambda: icm.solve(G, "r^3")}, repeats, device)
+    ratio = t["solve"] / t["svd"]
+    return {"what": f"solve / svd, n = {n}", "ratio": ratio, "bar": 1.3, "ok": ratio <= 1.3, **t}
+
+
+def against_cvxpy(repeats: int = 1) -> dict[str, Any]:
+    """method="reference" / solve at 32 x 32 with 1000 samples."""
+    G = _gaussian(32, 32)
+    fast = interleaved({"solve": lambda: icm.solve(G, "r^3")}, 20)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        icm.solve(G, "r^3", method="reference", samples=1000)
+    slow = (time.perf_counter() - start) / repeats
+    ratio = slow / fast["solve"]
+    what = "reference / solve, 32 x 32, 1000 samples"
+    return {"what": what, "ratio": ratio, "bar": 1000.0, "ok": ratio >= 1000, "reference": slow, **fast}
+
+
+def batched(count: int = 64, n: int = 256, repeats: int = 7, device: str = "cpu") -> dict[str, Any]:
+    """(loop of solves − loop of SVDs) / (batched solve − batched SVD)."""
+    G = _gaussian(count, n, n, device=device)
+    t = interleaved(
+        {
+            "svd_loop": lambda: [torch.linalg.svd(g, full_matrices=False) for g in G],
+            "solve_loop": lambda: [icm.solve(g, "r^3") for g in G],
+            "svd_batch": lambda: torch.linalg.svd(G, full_matrices=False),
+            "solve_batch": lambda: icm.solve(G, "r^3"),
+        },
+        repeats,
+        device,
+    )
+    ratio = (t["solve_loop"] - t["svd_loop"]) / (t["solve_batch"] - t["svd_batch"])
+    return {
+        "what": f"loop / batch beyond the SVD, {count} x {n} x {n}",
+        "ratio": ratio,
+        "bar": 4.0,
+        "ok": ratio >= 4,
+        **t,
+    }
+
+
+def _peak(program: str) -> float:
+    """Peak resident memory in bytes of a fresh process that runs `program`."""
+    text = "import resource, torch, icm\n" + program + "\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+
+
+def memory(n: int = 4096) -> dict[str, Any]:
+    """Peak memory of solve(G) / svd(G), n x n, G included in both."""
+    make = f"G = torch.randn({n}, {n}, dtype=torch.float64, generator=torch.Generator().manual_seed(0))\n"
+    svd = _peak(make + "torch.linalg.svd(G)")
+    solve = _peak(make + "icm.solve(G, 'r^3')")
+    ratio = solve / svd
+    return {
+        "what": f"peak memory solve / svd, n = {n}",
+        "ratio": ratio,
+        "bar": 1.5,
+        "ok": ratio <= 1.5,
+        "svd": svd,
+        "solve": solve,
+    }
+
+
+def run(quick: bool = False) -> list[dict[str, Any]]:
+    """All rows; `quick` leaves out memory, whose two decompositions of 4096 x 4096 take minutes."""
+    parts: list[Callable[[], dict[str, Any]]] = [against_svd, batched, against_cvxpy]
+    if not quick:
+        parts.append(memory)
+    rows = [part() for part in track(parts, description="speed     ")]
+    if torch.cuda.is_available():
+        rows += [against_svd(device="cuda") | {"device": "cuda"}, batched(device="cuda") | {"device": "cuda"}]
+    return rows

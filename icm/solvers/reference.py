@@ -1,0 +1,117 @@
+"""The reference: cvxpy and Clarabel on the program with sampled ζ. Slow, independent of every solver of ours.
+
+    minimise  −Tr(Q Gᵀ) + (1/N) Σ_j H(t_j)   subject to  t_j ≥ ‖Qζ_j‖,  j = 1 … N,
+
+over Q (m, n), or over σ ≥ 0 with Q = U diag(σ) Vᵀ. As H is nondecreasing, t_j = ‖Qζ_j‖ is optimal. Clarabel sees G of
+norm 1 and lengths in units in which the answer has size 1. `begin` and `finish`, what comes before and after any
+method on the full matrix, serve `matrix` too.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icm.curvature import Curvature
+from icm.errors import MissingPackageError, SolveError
+from icm.program import Program
+from icm.solvers.full import begin, finish, frobenius, radius_unit
+from icm.solvers.solution import Solution
+from icm.sphere.sampling import directions
+
+
+def solve_reference(
+    program: Program,
+    tol: float = math.inf,
+    samples: int = 2000,
+    seed: int = 0,
+    spectral: bool = False,
+) -> Solution:
+    """argmin of the program with `samples` ζ drawn by `seed`, for G (…, m, n), one Clarabel run per batch element.
+
+    Clarabel stops at 1e−8 in the value of the sampled program. value and gap are those of the exact program at that
+    Q, so the gap, of order 1/√samples, shows the sampling error. Status: SAMPLED without a tol, else OPTIMAL if
+    gap ≤ tol·⟨G, Q⟩; STALLED if not, or if Clarabel only reached its reduced accuracy ("optimal_inaccurate") and no
+    tol vouches for the point.
+
+    Raises MissingPackageError without cvxpy or Clarabel, CurvatureError for a Custom H without cvxpy_form, SolveError
+    if Clarabel ends in any other way, naming its status; no other solver is tried.
+    """
+    cvxpy = _import_cvxpy()
+    task, H, dim = begin(program), program.H, program.dim
+    rows, Q, sigma = task.rows, task.G[task.rows], None
+    targets = task.reduced.g.reshape(len(task.G), -1)[rows] if spectral else Q
+    size = frobenius(targets)
+    radius = radius_unit(H, size, dim, task.dual)
+    length = math.sqrt(dim) * radius
+    zeta = math.sqrt(dim) * directions(samples, dim, seed)
+    answers, exact, counts = [], [], []
+    for i, row in enumerate(rows.tolist()):
+        # Q = length·X and √n ζ have entries of size 1, so has t in ‖Qζ‖ = radius·t.
+        scaled = H.dilate(float(radius[i])) * (1 / float(size[i] * length[i]))
+        try:
+            X, full_accuracy, count = _clarabel(cvxpy, scaled, targets[i] / size[i], zeta)
+        except SolveError as error:
+            where = f"batch element {row}: " if len(task.G) > 1 else ""
+            raise SolveError(f"{where}{error}; H = {H}, {samples} samples of dimension {dim}") from error
+        answers.append(X * length[i])
+        exact.append(full_accuracy)
+        counts.append(count)
+    if answers:
+        Q = torch.stack(answers)
+        sigma = Q.clamp(min=0) if spectral else None
+        Q = Q if sigma is None else task.lift(sigma)
+    return finish(
+        program,
+        task,
+        Q,
+        torch.tensor(counts, dtype=torch.int64, device=Q.device),
+        method="spectral-reference" if spectral else "reference",
+        tol=tol,
+        sigma=sigma,
+        exact=torch.tensor(exact, dtype=torch.bool, device=Q.device),
+    )
+
+
+def _import_cvxpy() -> Any:
+    try:
+        import cvxpy
+    except ImportError as error:
+        raise MissingPackageError(
+            "the reference methods hand the program to cvxpy, which cannot be imported: pip install cvxpy clarabel, "
+            "or use method='newton' or 'matrix', which need neither"
+        ) from error
+    if "CLARABEL" not in cvxpy.installed_solvers():
+        raise MissingPackageError(
+            "the reference methods use Clarabel, and cvxpy does not find it: pip install clarabel; "
+            "no other solver is taken in its place"
+        )
+    return cvxpy
+
+
+def _clarabel(cvxpy: Any, H: Curvature, G: Tensor, zeta: Tensor) -> tuple[Tensor, bool, int]:
+    """The sampled optimum for a matrix G (m, n), or for G = diag of a vector g (k,), and ζ (N, n); whether Clarabel
+    reached its full accuracy, and its iterations."""
+    target, samples = G.cpu().numpy(), zeta.numpy()
+    X, t = cvxpy.Variable(target.shape, nonneg=G.ndim == 1), cvxpy.Variable(len(samples))
+    images = X @ samples.T if G.ndim == 2 else cvxpy.diag(X) @ samples[:, : len(target)].T
+    objective = cvxpy.sum(H.cvxpy(t)) / len(samples) - cvxpy.sum(cvxpy.multiply(target, X))
+    problem = cvxpy.Problem(cvxpy.Minimize(objective), [cvxpy.SOC(t, images, axis=0)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the Status says so
+        warnings.filterwarnings("ignore", message="Power atom with exponent")  # rational to 1e−6, below what is sampled
+        try:
+            problem.solve(solver=cvxpy.CLARABEL)
+            status = str(problem.status)
+        except cvxpy.error.SolverError:
+            status = "solver_error"
+    if status not in ("optimal", "optimal_inaccurate"):
+        raise SolveError(
+            f"Clarabel ended with status {status!r} on the sampled program: try more samples (fewer than inputs "
+            "leave it unbounded), or method='newton' or 'matrix', which sample nothing"
+        )
+    return torch.from_numpy(X.value).to(G), status == "optimal", int(problem.solver_stats.num_iters or 0)

@@ -1,0 +1,187 @@
+"""Comparisons as tables for a terminal and as plain dictionaries for JSON; the terminal and its progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from icm.solvers import Comparison, Solution, Status
+from icm.solvers.compare import Shape
+
+COLOURS = {Status.OPTIMAL: "green", Status.SAMPLED: "green", Status.UNBOUNDED: "yellow"}
+MEANING = (
+    "Rows G and polar: G itself and its polar factor. value: the objective at Q; gap: proven bound on its distance "
+    "from the optimum, relative to ⟨G, Q⟩; cond: largest over smallest singular value, of G → of Q; cos: cosine of "
+    "Q and G, Q and polar; eff. rank: how many directions share the energy; spread: of ‖Qζ‖² over inputs ζ, relative; "
+    "small where all move alike; method: with its steps."
+)
+
+
+def comparison_table(comparison: Comparison, title: str | None = None) -> Table:
+    """One row per curvature, then G itself and its polar factor; below, what the columns mean."""
+    m, n = comparison.solutions[0].Q.shape
+    table = _table(title or f"G: {m} × {n}", MEANING)
+    table.add_column("H")
+    table.add_column("status", no_wrap=True)
+    for name in ("value", "gap", "cond", "cos\nG", "cos\npolar", "eff.\nrank", "spread"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("method")
+    before = _figure(comparison.gradient.condition, 3)
+    for solution, shape in zip(comparison.solutions, comparison.shapes, strict=True):
+        status = solution.statuses[0]
+        steps = int(solution.iterations)
+        table.add_row(
+            Text(str(solution.curvature)),
+            Text(str(status), style=COLOURS.get(status, "red")),
+            _figure(float(solution.value), 5),
+            f"{float(solution.relative_gap):.0e}" if math.isfinite(float(solution.relative_gap)) else "–",
+            *_figures(shape, before),
+            f"{solution.method} {steps}" if steps else solution.method,
+        )
+    table.add_section()
+    table.add_row("G", "", "", "", *_figures(comparison.gradient), "", style="dim")
+    table.add_row("polar", "", "", "", *_figures(comparison.polar, before), "", style="dim")
+    return table
+
+
+def demo_table(report: dict[str, Any]) -> Table:
+    """The demo's report: one row per matrix, and how far each curvature's update is from the gradient."""
+    curvatures = report["curvatures"]
+    model = report["model"]
+    title = (
+        f"Gradients of a {model['layers']}-layer transformer after {report['steps']} steps: cosine of the update to G"
+    )
+    caption = (
+        "Each cell is the cosine between G and the update that is optimal for the curvature above it: 1 means gradient "
+        "descent; under polar, where orthogonalized updates (Muon) end. lift: how much more the smallest direction "
+        "moves, relative to the largest, than in G, under the steepest of these curvatures."
+    )
+    table = _table(title, caption)
+    table.add_column("matrix", no_wrap=True)
+    for name in ("m×n", *curvatures, "polar", "lift"):
+        table.add_column(Text(name).plain, justify="right", no_wrap=True)
+    last = None
+    for name, entry in report["matrices"].items():
+        if last not in (None, name.rsplit(".", 2)[0]):
+            table.add_section()
+        last = name.rsplit(".", 2)[0]
+        cosines = [_fixed(s["cosine_gradient"], 4) for s in entry["solutions"]]
+        lift = entry["gradient"]["condition"], entry["solutions"][-1]["condition"]
+        table.add_row(
+            name.removeprefix("blocks."),
+            f"{entry['shape'][0]}×{entry['shape'][1]}",
+            *cosines,
+            _fixed(entry["polar"]["cosine_gradient"], 4),
+            f"{lift[0] / lift[1]:.1f}×" if lift[0] and lift[1] else "–",
+        )
+    return table
+
+
+def _table(title: str, caption: str) -> Table:
+    """Narrow enough for a terminal of 80 columns, if the curvatures are short."""
+    table = Table(title=title, title_justify="left", title_style="bold", caption=caption, box=SIMPLE_HEAD)
+    table.padding, table.collapse_padding, table.pad_edge = 0, True, False
+    table.caption_justify, table.caption_style, table.header_style = "left", "dim", "bold"
+    return table
+
+
+def as_json(comparison: Comparison, spectra: bool = True) -> dict[str, Any]:
+    """A dictionary that json writes as it is: numbers, texts and lists.
+
+    A figure that is no finite number (value and gap of an unbounded program, the condition of Q = 0, the tolerance of
+    a sampled method) is None, JSON's null; `status` says why. With `spectra`, the singular values of G and of each Q.
+    """
+    first = comparison.solutions[0]
+    result: dict[str, Any] = {
+        "shape": list(first.Q.shape),
+        "gradient": _plain(comparison.gradient),
+        "polar": _plain(comparison.polar),
+        "solutions": [_solution(s, f, spectra) for s, f in zip(comparison.solutions, comparison.shapes, strict=True)],
+    }
+    if spectra:
+        result["singular_values"] = _finite(first.g.tolist())
+    return result
+
+
+def json_text(value: dict[str, Any]) -> str:
+    """Indented JSON with lists of numbers on one line each."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"\[[^\[\]{}\"]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
+
+
+def _solution(solution: Solution, shape: Shape, spectra: bool) -> dict[str, Any]:
+    result = {
+        "curvature": str(solution.curvature),
+        "status": str(solution.statuses[0]),
+        "statement": solution.statuses[0].value,
+        "value": float(solution.value),
+        "gap": float(solution.gap),
+        "relative_gap": float(solution.relative_gap),
+        "tolerance": solution.tol,
+        "method": solution.method,
+        "iterations": int(solution.iterations),
+        "orthogonal": bool(solution.orthogonal),
+        **asdict(shape),
+    }
+    if spectra:
+        result["singular_values"] = solution.sigma.tolist()
+    return _finite(result)
+
+
+def _plain(shape: Shape) -> dict[str, Any]:
+    return _finite(asdict(shape))
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for every float that JSON cannot write."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _figures(shape: Shape, before: str | None = None) -> tuple[str, ...]:
+    condition = _figure(shape.condition, 3)
+    return (
+        f"{before}→{condition}" if before else condition,
+        _fixed(shape.cosine_gradient, 4),
+        _fixed(shape.cosine_polar, 4),
+        _fixed(shape.effective_rank, 2),
+        _fixed(shape.spread, 3),
+    )
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}g}".replace("inf", "∞")
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def console() -> Console:
+    """Standard output; where it is no terminal, wide enough that no column of a table is cut."""
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=max(screen.width, 140))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A `progress(done, total, what)` that draws a bar on stderr, gone when done; silent where that is no terminal."""
+    screen = Console(stderr=True)
+    columns = BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)

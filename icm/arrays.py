@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,18 +13,22 @@ from icm.errors import DtypeError, InputError
 
 
 def to_tensor(x: Any, name: str) -> Tensor:
-    """`x` as a real floating tensor: float tensors as they are, integers, numbers and lists as float64.
+    """`x` as a real floating tensor: float tensors as they are, integers, numbers and lists as float64; detached from
+    any autograd graph.
 
     Raises DtypeError for complex, boolean or non-numeric input, InputError for ragged lists.
     """
     if not isinstance(x, Tensor):
         try:
-            # Python numbers and lists carry no dtype of their own; NumPy arrays keep theirs.
-            x = torch.as_tensor(x) if hasattr(x, "dtype") else torch.as_tensor(x, dtype=torch.float64)
+            array = np.asarray(x)
         except (TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, TypeError):
-                raise DtypeError(f"{name} must hold real numbers: {error}") from error
             raise InputError(f"{name} is not a rectangular array of numbers: {error}") from error
+        if array.dtype.kind not in "fiubc":
+            raise DtypeError(f"{name} must hold real numbers, not {array.dtype} entries")
+        known = array.dtype in (np.float16, np.float32, np.float64) or array.dtype.kind in "bc"
+        # A copy: torch knows no other byte orders, strides or widths, and warns about read-only memory.
+        x = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=") if known else np.float64, order="C"))
+    x = x.detach()
     if x.is_complex():
         raise DtypeError(f"{name} is complex ({x.dtype}); the model is real: pass its real part if that is meant")
     if x.dtype == torch.bool:

@@ -135,7 +135,7 @@ def solve(
     how: dict[str, Any] = {"method": method, "tol": tol, "samples": samples, "seed": seed, "on_failure": "return"}
     comparison = compare(G, curvatures, **how)
     statuses = [solution.statuses[0] for solution in comparison.solutions]
-    failed = [s for s in comparison.solutions if s.statuses[0] in (Status.STALLED, Status.UNDECIDED)]
+    failed = [s for s in comparison.solutions if not s.statuses[0].answers]
 
     written = []
     if not failed and not (out is not None and Status.UNBOUNDED in statuses):
@@ -156,7 +156,8 @@ def solve(
             screen.print(f"wrote {target}", markup=False, soft_wrap=True)
     for solution in failed:
         gap = float(solution.relative_gap)
-        _report(f"H = {solution.curvature}: {solution.statuses[0].value}; relative gap {gap:.1e}, raise --tol")
+        remedy = ", raise --tol" if solution.statuses[0] is Status.STALLED else ""
+        _report(f"H = {solution.curvature}: {solution.statuses[0].value}; relative gap {gap:.1e}{remedy}")
     if failed:
         raise typer.Exit(1)
     if out is not None and Status.UNBOUNDED in statuses:

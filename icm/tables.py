@@ -21,7 +21,7 @@ from icm.solvers.compare import Shape
 
 COLOURS = {Status.OPTIMAL: "green", Status.SAMPLED: "green", Status.UNBOUNDED: "yellow"}
 MEANING = (
-    "Rows G and polar: G itself and its polar factor. value: the objective at Q; gap: proven bound on its distance "
+    "Rows G and polar: G itself and its polar factor. value: the objective at Q; gap: certified bound on its distance "
     "from the optimum, relative to ⟨G, Q⟩; cond: largest over smallest singular value, of G → of Q; cos: cosine of "
     "Q and G, Q and polar; eff. rank: how many directions share the energy; spread: of ‖Qζ‖² over inputs ζ, relative; "
     "small where all move alike; method: with its steps."

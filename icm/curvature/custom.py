@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm.curvature.shape import Curvature, Verdict, check_scale, superquadratic_on_grid
+from icm.curvature.shape import Curvature, Verdict, check_scale, superquadratic_on_grid, times
 from icm.errors import CurvatureError
 
 _TOLERANCE = 1e-9  # relative slack of the grid checks: autograd slopes carry rounding
@@ -104,8 +104,7 @@ class Custom(Curvature):
         return self.scale * self.sympy_form(self.stretch_factor * r)
 
     def __str__(self) -> str:
-        inside = "r" if self.stretch_factor == 1 else f"{self.stretch_factor!r}*r"
-        return f"{'' if self.scale == 1 else f'{self.scale!r}*'}{self.name}({inside})"
+        return times(self.scale, f"{self.name}({times(self.stretch_factor, 'r')})")
 
     def __repr__(self) -> str:
         low, high = self.domain

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm.curvature.shape import Curvature, Verdict, check_scale
+from icm.curvature.shape import Curvature, Verdict, check_scale, number, times
 from icm.errors import CurvatureError
 
 _SERIES = 0.5  # below this rate·r the direct formula cancels; 14 Taylor terms reach 1e-16 there
@@ -80,4 +80,4 @@ class Exponential(Curvature):
         return scale * (sympy.exp(rate * r) - 1 - rate * r)
 
     def __str__(self) -> str:
-        return f"{'' if self.scale == 1 else f'{self.scale!r}*'}exp({self.rate!r})"
+        return times(self.scale, f"exp({number(self.rate)})")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm.curvature.shape import Curvature, Verdict, check_scale
+from icm.curvature.shape import Curvature, Verdict, check_scale, number, times
 from icm.errors import CurvatureError
 
 
@@ -92,9 +92,4 @@ class Power(Curvature):
         return sympy.nsimplify(self.scale, rational=True) * r ** sympy.nsimplify(self.exponent, rational=True)
 
     def __str__(self) -> str:
-        front = "" if self.scale == 1 else f"{self.scale!r}*"
-        return f"{front}r" if self.exponent == 1 else f"{front}r^{_number(self.exponent)}"
-
-
-def _number(x: float) -> str:
-    return str(int(x)) if x == int(x) and abs(x) < 1e15 else repr(x)
+        return times(self.scale, "r" if self.exponent == 1 else f"r^{number(self.exponent)}")

@@ -249,6 +249,16 @@ def check_scale(scale: float, name: str) -> None:
         raise CurvatureError(f"{name}={scale}: a curvature can only be multiplied by a finite number ≥ 0")
 
 
+def number(x: float) -> str:
+    """`x` as the grammar writes it: every digit it has, and no ".0"."""
+    return str(int(x)) if x == int(x) and abs(x) < 1e15 else repr(float(x))
+
+
+def times(factor: float, text: str) -> str:
+    """`factor*text`, or `text` alone for a factor of 1."""
+    return text if factor == 1 else f"{number(factor)}*{text}"
+
+
 def superquadratic_on_grid(H: Curvature, decades: float = 6.0, points: int = 481) -> Verdict:
     """Whether ψ is nondecreasing on a logarithmic grid around H's own length scale, to rounding."""
     center = H.length_scale

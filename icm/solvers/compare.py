@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from icm.curvature import Curvature
 from icm.errors import InputError
+from icm.program import Program
 from icm.solvers.solution import Solution
-from icm.solvers.solve import solve
+from icm.solvers.solve import solve_program
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,12 @@ def compare(G: Any, curvatures: Sequence[Curvature | str], **options: Any) -> Co
     """
     if isinstance(curvatures, (str, Curvature)) or not len(curvatures):
         raise InputError(f"curvatures={curvatures!r}: give a list of at least one, e.g. ['r^2', icm.Power(3.0)]")
-    solutions = tuple(solve(G, H, **options) for H in curvatures)
-    g, dim = solutions[0].g, solutions[0].dim
-    if g.ndim != 1:
-        raise InputError(f"compare takes one matrix, not a batch of shape {tuple(g.shape[:-1])}; index it first")
+    programs = [Program(G, H) for H in curvatures]
+    if programs[0].G.ndim != 2:
+        raise InputError(f"compare takes one matrix, not a batch of shape {tuple(programs[0].G.shape)}; index it first")
+    reduced = programs[0].reduce()
+    solutions = tuple(solve_program(p, reduced=replace(reduced, H=p.H), **options) for p in programs)
+    g, dim = reduced.g, reduced.dim
     eps = torch.finfo(solutions[0].Q.dtype).eps
     shapes = tuple(shape(s.sigma.nan_to_num(0.0), g, dim, eps) for s in solutions)
     polar = shape((g > eps * dim * g[0]).double(), g, dim, eps)

@@ -1,4 +1,4 @@
-"""What a solve returns: the update, what it is worth, and how much of that is proven."""
+"""What a solve returns: the update, what it is worth, and how much of that is certain."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ class Status(Enum):
     UNDECIDED = "undecided: G meets the slope of H at infinity to within rounding, so the program may be unbounded"
     OVERFLOW = "overflow: the optimum is beyond the range of the number type; rescale G or H"
     STALLED = "stalled: the gap is what could be reached, and above the tolerance"
+
+    @property
+    def answers(self) -> bool:
+        """Whether the program is answered as asked; otherwise `solve` raises."""
+        return self in (Status.OPTIMAL, Status.SAMPLED, Status.UNBOUNDED)
 
     def __str__(self) -> str:
         return self.name.lower()

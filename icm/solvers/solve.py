@@ -60,8 +60,9 @@ def solve_program(
     on_failure: Literal["raise", "return"] = "raise",
     samples: int = 2000,
     seed: int = 0,
+    reduced: SpectralProgram | None = None,
 ) -> Solution:
-    """`solve` for a Program."""
+    """`solve` for a Program; `reduced` is its `reduce()` where that is at hand, to save the decomposition."""
     if method not in get_args(Method):
         raise InputError(f"method={method!r}: choose one of {', '.join(get_args(Method))}")
     if on_failure not in ("raise", "return"):
@@ -81,7 +82,7 @@ def solve_program(
 
         solution = solve_reference(program, tol, samples=samples, seed=seed, spectral=method == "spectral-reference")
     else:
-        solution = _solve_spectral(program, method, tol, max_iterations)
+        solution = _solve_spectral(program, reduced or program.reduce(), method, tol, max_iterations)
     if on_failure == "raise":
         _raise_failures(solution)
     return solution
@@ -95,8 +96,9 @@ def _default_tol(method: str, dtype: torch.dtype) -> float:
     return 1e-5 if dtype == torch.float32 else 2e-2
 
 
-def _solve_spectral(program: Program, method: Method, tol: float, max_iterations: int) -> Solution:
-    reduced = program.reduce()
+def _solve_spectral(
+    program: Program, reduced: SpectralProgram, method: Method, tol: float, max_iterations: int
+) -> Solution:
     batch, k, dtype = reduced.g.shape[:-1], reduced.g.shape[-1], program.G.dtype
     found = solve_spectrum(
         reduced.g.reshape(-1, k),

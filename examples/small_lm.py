@@ -208,9 +208,7 @@ def matrices(model: SmallLM) -> dict[str, nn.Parameter]:
     return {name.removesuffix(".weight"): weight for name, weight in weights if weight.ndim == 2}
 
 
-def gradients(
-    model: SmallLM, data: Tensor, batches: int = 8, seed: int = 0, batch: int = 16
-) -> dict[str, Tensor]:
+def gradients(model: SmallLM, data: Tensor, batches: int = 8, seed: int = 0, batch: int = 16) -> dict[str, Tensor]:
     """The loss's gradient in each of ``matrices(model)``, mean over so many batches; .grad is untouched."""
     weights, generator = matrices(model), torch.Generator().manual_seed(seed)
     means = (loss(model, draw(data, model.config, batch, generator)).mean() for _ in range(batches))

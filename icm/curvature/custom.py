@@ -15,7 +15,7 @@ from icm.errors import CurvatureError
 
 _TOLERANCE = 1e-9  # relative slack of the grid checks: autograd slopes carry rounding
 _GRID_POINTS = 601
-_NEAREST = 1e-150  # stands for r = 0 in derivatives, where autograd of roots gives NaN
+_NEAREST, _NEAR = 1e-150, 1e-100  # stand for r = 0 in derivatives, where autograd of roots gives NaN
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Custom(Curvature):
         _check(self)
 
     def _value(self, r: Tensor) -> Tensor:
-        return self.scale * self.function(self.stretch_factor * r)
+        return (self.scale * self.function(self.stretch_factor * r.double())).to(r.dtype)
 
     def _slope(self, r: Tensor) -> Tensor:
         return self._derivatives(r, order=1)
@@ -60,14 +60,13 @@ class Custom(Curvature):
         return 300.0 - abs(math.log(self.stretch_factor))  # r² must not overflow inside the user's function
 
     def _derivatives(self, r: Tensor, order: int) -> Tensor:
-        with torch.enable_grad():
-            x = (self.stretch_factor * r.detach()).clamp(min=_NEAREST).requires_grad_()
-            y = self.function(x)
-            for k in range(order):
-                if not y.requires_grad:  # constant from here on
-                    return torch.zeros_like(r)
-                (y,) = torch.autograd.grad(y.sum(), x, create_graph=k + 1 < order, materialize_grads=True)
-        return self.scale * self.stretch_factor**order * y.detach()
+        x = self.stretch_factor * r.detach().double()
+        y = _differentiate(self.function, x, order)
+        if bool((undefined := ~torch.isfinite(y) & (x == 0)).any()):
+            # Autograd of roots is NaN at 0: take the limit, which is 0 if it is still falling this close.
+            near = _differentiate(self.function, torch.tensor([_NEAREST, _NEAR], dtype=x.dtype, device=x.device), order)
+            y = torch.where(undefined, near[0].where(near[0].abs() > 0.9 * near[1].abs(), 0.0), y)
+        return (self.scale * self.stretch_factor**order * y).to(r.dtype)
 
     def multiply(self, factor: float) -> Custom:
         return replace(self, scale=self.scale * factor)
@@ -111,16 +110,28 @@ class Custom(Curvature):
         return f"Custom({self}, checked at {_GRID_POINTS} radii in [{low:g}, {high:g}], not between them)"
 
 
+def _differentiate(function: Callable[[Tensor], Tensor], x: Tensor, order: int) -> Tensor:
+    with torch.enable_grad():
+        x = x.clone().requires_grad_()
+        y = function(x)
+        for k in range(order):
+            if not y.requires_grad:  # constant from here on
+                return torch.zeros_like(x).detach()
+            (y,) = torch.autograd.grad(y.sum(), x, create_graph=k + 1 < order, materialize_grads=True)
+    return y.detach()
+
+
 def _check(H: Custom) -> None:
     low, high = H.domain
     grid = torch.logspace(math.log10(low), math.log10(high), _GRID_POINTS, dtype=torch.float64)
     r = torch.cat([torch.zeros(1, dtype=torch.float64), grid])
     try:
-        value = H._value(r)
+        value = H.function(H.stretch_factor * r)
     except Exception as error:
         raise CurvatureError(f"Custom {H.name!r} fails on a float64 tensor of radii: {error}") from error
     if not isinstance(value, Tensor) or value.shape != r.shape:
         raise CurvatureError(f"Custom {H.name!r} must map a tensor to one of the same shape, elementwise")
+    value = H.scale * value.detach().double()
     if not abs(float(value[0])) <= 1e-300:
         raise CurvatureError(f"Custom {H.name!r}: H(0) = {float(value[0]):g}, must be 0; subtract it", radius=0.0)
     finite = torch.isfinite(value)

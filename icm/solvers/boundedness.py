@@ -39,8 +39,11 @@ class Decision:
 def decide(g: Tensor, dim: int, H: Curvature, max_iterations: int = 100) -> Decision:
     """The Decision for g (B, k) ≥ 0."""
     status = [Status.OPTIMAL] * len(g)
-    alive = g.amax(-1) > 0
-    gap = torch.zeros_like(g[:, 0])
+    subnormal = (g.amax(-1) > 0) & (g.amax(-1) < torch.finfo(g.dtype).tiny)  # digits are lost, quotients overflow
+    alive = (g.amax(-1) > 0) & ~subnormal
+    gap = torch.zeros_like(g[:, 0]).masked_fill(subnormal, math.inf)
+    for row in subnormal.nonzero()[:, 0].tolist():
+        status[row] = Status.OVERFLOW
     iterations = torch.zeros_like(alive, dtype=torch.int64)
     first, last = H.initial_slope, H.recession_slope
     if (first == 0 and math.isinf(last)) or not bool(alive.any()):

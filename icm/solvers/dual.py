@@ -33,20 +33,21 @@ def norm_dual(g: Tensor, dim: int, p: float, tol: float, max_iterations: int) ->
     H = Power(p)
 
     def evaluate(v: Tensor, rows: Tensor) -> Local:
-        e = expect(H, v, dim)
-        # θ(f) = ½ f^{2/p}: θ' and θ''/θ'² for the rank-one term in ∇θ = θ'∇f.
+        unit = v.amax(-1)  # ½N² is homogeneous, and E‖Qζ‖^p overflows for large p unless σ₁ = 1
+        e = expect(H, v / unit[:, None], dim)
+        # θ(f) = ½ f^{2/p}: ∇θ = θ'∇f and ∇²θ = θ'∇²f + θ''/θ'² ∇θ∇θᵀ.
         theta = 0.5 * e.value ** (2 / p)
         first = 2 * theta / (p * e.value)
         second = (2 / p - 1) * first / e.value
         return Local(
-            theta,
-            first[:, None] * e.slopes,
+            unit.square() * theta,
+            (unit * first)[:, None] * e.slopes,
             first[:, None] * e.stiffness,
             4 * first / e.size,
             e.x,
             e.weight,
             e.bend,
-            second / first.square(),
+            second / (first * unit).square(),
         )
 
     size = g.amax(-1, keepdim=True)

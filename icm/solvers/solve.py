@@ -146,11 +146,7 @@ def _orthogonal(reduced: SpectralProgram, sigma: Tensor) -> Tensor:
 
 
 def _raise_failures(solution: Solution) -> None:
-    failed = [
-        i
-        for i, s in enumerate(solution.statuses)
-        if s in (Status.STALLED, Status.UNDECIDED, Status.OVERFLOW, Status.INACCURATE)
-    ]
+    failed = [i for i, s in enumerate(solution.statuses) if not s.answers]
     if not failed:
         return
     gaps = solution.relative_gap.reshape(-1)

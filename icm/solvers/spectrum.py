@@ -128,8 +128,8 @@ def _certify(
     along = (g * sigma).sum(-1)
     value, gap = e.value - along, decision.gap.clone()
     for row, ended in enumerate(status):
-        if ended is Status.UNBOUNDED:
-            value[row] = -math.inf
+        if ended in (Status.UNBOUNDED, Status.OVERFLOW):
+            value[row] = -math.inf if ended is Status.UNBOUNDED else math.nan
     if bool(decision.open.any()):
         gap = torch.where(decision.open, certificate.spectral_gap(g, sigma, e, rho, eps), gap)
         in_range = torch.isfinite(along) & (sigma.amax(-1) > 0) & (sigma.amax(-1) <= largest)
@@ -158,7 +158,7 @@ def _solve_general(
 ) -> tuple[Tensor, Tensor]:
     """σ* (B, k) for any smooth H for which the program is bounded and σ* ≠ 0, from `start` (B, k) or a guess; and
     the iterations (B,)."""
-    size = g.norm(dim=-1)
+    size = certificate.norm(g)
     direction = g / size[:, None]
     if start is None:
         # A law concentrated at its mean has ‖Qζ‖ = ‖σ‖/√n and needs H' = √n ‖g‖ there.
@@ -167,7 +167,7 @@ def _solve_general(
         radius = torch.where(torch.isfinite(radius) & (radius > 0), radius, fallback)
         start = direction * (math.sqrt(dim) * radius)[:, None]
         start = _on_ray(g, dim, H, start, level)
-    unit = start.norm(dim=-1)
+    unit = certificate.norm(start)
 
     def evaluate(x: Tensor, rows: Tensor) -> Local:
         e = expect(H, x * unit[rows, None], dim, level, estimate=False)

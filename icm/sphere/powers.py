@@ -23,7 +23,8 @@ from torch import Tensor
 
 STEP = 0.25  # in log t; halving it changes no digit
 CUT = 38.0  # the range ends where the integrand is e^{−CUT} of its peak
-_BLOCK = 1 << 18  # elements per block: a few of them fit a core's cache
+_BLOCK = 1 << 18  # elements per block on a CPU: a few blocks fit a core's cache
+_BLOCK_ELSEWHERE = 1 << 24  # an accelerator wants them large: 128 MiB a tensor
 _GROUPS = 32
 
 
@@ -92,7 +93,8 @@ def _integrate(x: Tensor, dim: int, gamma: Tensor, exponents: dict[int, float], 
         log_t = torch.full_like(lam[:, :1], -math.inf)
     else:
         log_t = _nodes(lam, min(exponents), max(exponents), lift)
-    rows = max(1, _BLOCK // (log_t.shape[1] * lam.shape[1]))
+    block = _BLOCK if lam.device.type == "cpu" else _BLOCK_ELSEWHERE
+    rows = max(1, block // (log_t.shape[1] * lam.shape[1]))
     blocks = [
         _block(lam[i : i + rows], log_t[i : i + rows], gamma[i : i + rows], beta[i : i + rows], lift)
         for i in range(0, len(x), rows)
@@ -146,12 +148,20 @@ def _nodes(lam: Tensor, least: int, most: int, lift: float) -> Tensor:
     smallest = positive.amin(-1)
     rank = (lam > 0).sum(-1)
     low = torch.full_like(smallest, -(CUT / lift + math.log(2.0 * lam.shape[1] * (most + 2)) + 3))
-    high = -smallest.log() + CUT / (least - lift + 1 + 0.5 * rank) + 3
+    # Beyond 1/λ for all λ > 0 the integrand falls like t^{−a−rank/2}, times 1/t where no λ is 0. For powers below 2
+    # and rank 1 that may not fall at all: the weight of a zero is infinite then, and never used.
+    zeros = (lam <= 0).any(-1)
+    fall = (least - lift + 0.5 * rank + (~zeros).to(lam.dtype)).clamp(min=0.25)
+    high = -smallest.log() + CUT / fall + 3
     grid = torch.lerp(low[:, None], high[:, None], torch.linspace(0, 1, 97, dtype=lam.dtype, device=lam.device))
     two_t = 2 * grid.exp()[:, :, None]
     z = two_t * grouped[:, None, :]
     C = grouped[:, None, :] / (1 + z)
-    envelope = lift * grid - 0.5 * (counts * torch.log1p(z)).sum(-1) - torch.log1p(two_t[..., 0] * smallest[:, None])
+    envelope = (
+        lift * grid
+        - 0.5 * (counts * torch.log1p(z)).sum(-1)
+        - torch.log1p(two_t[..., 0] * smallest.masked_fill(zeros, 0.0)[:, None])
+    )
     alive = torch.zeros_like(grid, dtype=torch.bool)
     for kappa in {least, most}:
         # f_κ up to a bounded factor: powers of the mean field ½ΣC and of the largest C, whichever leads.

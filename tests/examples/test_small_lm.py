@@ -61,9 +61,7 @@ def test_initialisation_has_the_stated_scale() -> None:
 
 def test_loss_falls_and_progress_hears_it(data: Tensor) -> None:
     heard: list[tuple[int, float]] = []
-    losses = lm.train(
-        lm.SmallLM(TINY), data, steps=30, batch=8, progress=lambda step, loss: heard.append((step, loss))
-    )
+    losses = lm.train(lm.SmallLM(TINY), data, steps=30, batch=8, progress=lambda step, loss: heard.append((step, loss)))
     assert heard == list(enumerate(losses))
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
@@ -100,11 +98,7 @@ def test_later_bytes_do_not_change_earlier_logits() -> None:
 def test_matrices_have_readable_names_and_are_outputs_by_inputs() -> None:
     model = lm.SmallLM(TINY)
     weights = lm.matrices(model)
-    square = {
-        f"blocks.{i}.attention.{role}": (32, 32)
-        for i in (0, 1)
-        for role in ("query", "key", "value", "output")
-    }
+    square = {f"blocks.{i}.attention.{role}": (32, 32) for i in (0, 1) for role in ("query", "key", "value", "output")}
     expected = square | {f"blocks.{i}.mlp.up": (128, 32) for i in (0, 1)}
     expected |= {f"blocks.{i}.mlp.down": (32, 128) for i in (0, 1)}
     assert {name: tuple(weight.shape) for name, weight in weights.items()} == expected
@@ -189,9 +183,7 @@ def test_heads_must_divide_the_width() -> None:
         lm.Config(width=30)
 
 
-def test_command_line_reports_validation(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_reports_validation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(lm, "Config", lambda: TINY)
     monkeypatch.setattr(sys, "argv", ["small_lm.py", "--steps", "2"])
     lm.main()

@@ -11,7 +11,7 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
-from icm.solvers.solution import Solution, Status
+from icm.solvers.solution import Solution
 from icm.solvers.spectrum import solve_spectrum
 
 Method = Literal["auto", "newton", "closed-form", "matrix", "reference", "spectral-reference"]

@@ -80,7 +80,8 @@ def test_moments_are_exact(name: str, n: int) -> None:
     assert worst(found.p @ found.nodes**2, (lam.sum() ** 2 + 2 * (lam**2).sum()) / (n * (n + 2))) < 2e-14
     scale = (found.nodes * found.p).max()
     assert float((found.second @ lam - found.nodes * found.p).abs().max() / scale) < 1e-14
-    assert bool((found.nodes >= 0).all()) and bool((found.nodes <= 1).all())
+    assert bool((found.nodes >= 0).all())
+    assert bool((found.nodes <= 1).all())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -132,13 +133,13 @@ def test_space_by_elliptic_density() -> None:
 def test_flat_is_beta(k: int, n: int) -> None:
     """k equal values among n: s ~ Beta(k/2, (n−k)/2), with E s^a = B(k/2 + a, (n−k)/2)/B(k/2, (n−k)/2)."""
     found = rule(torch.ones(k, dtype=torch.float64), n)
-    law = beta(k / 2, (n - k) / 2)
-    u = torch.tensor([float(law.ppf(q)) for q in (0.01, 0.1, 0.4, 0.7, 0.9)], dtype=torch.float64)
+    shape = k / 2, (n - k) / 2
+    u = torch.tensor([float(beta.ppf(q, *shape)) for q in (0.01, 0.1, 0.4, 0.7, 0.9)], dtype=torch.float64)
     m = torch.tensor([k, n - k], dtype=torch.float64)
     p = densities(torch.stack([1 - u, -u], -1), m)[0] @ m
-    assert worst(p, torch.as_tensor(law.pdf(u.numpy()))) < 2e-12  # scipy's own error at n = 1024
+    assert worst(p, torch.as_tensor(beta.pdf(u.numpy(), *shape))) < 2e-12  # scipy's own error at n = 1024
 
-    def power(a: float) -> mpmath.mpf:
+    def power(a: float):
         half = mpmath.mpf(n - k) / 2
         return mpmath.beta(mpmath.mpf(k) / 2 + a, half) / mpmath.beta(mpmath.mpf(k) / 2, half)
 
@@ -184,10 +185,12 @@ def test_batches_levels_and_order(n: int) -> None:
 def test_atoms() -> None:
     """n = 1, or n equal values, is one node; in a batch the others keep theirs."""
     one = rule(torch.ones(2, 1, dtype=torch.float64), 1)
-    assert one.nodes.tolist() == [[1.0], [1.0]] and one.fourth.tolist() == [[[1.0]], [[1.0]]]
+    assert one.nodes.tolist() == [[1.0], [1.0]]
+    assert one.fourth.tolist() == [[[1.0]], [[1.0]]]
     x = torch.tensor([[1, 1, 1 - 2e-14], [1, 0.5, 0], [1, 1, 1 - 1e-9]], dtype=torch.float64)
     found = rule(x, 3)
-    assert int((found.p[0] > 0).sum()) == 1 and worst(found.fourth[0].sum(0), 3 / 15) < 1e-15
+    assert int((found.p[0] > 0).sum()) == 1
+    assert worst(found.fourth[0].sum(0), 3 / 15) < 1e-15
     assert worst(found.p.sum(-1), 1) < 1e-14
     assert worst((found.p * found.nodes).sum(-1), (x**2).mean(-1)) < 3e-14
     assert rule(x[:0], 3).p.shape[0] == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -169,8 +168,3 @@ def test_a_false_page_is_caught():
         (Block("console", "icm a", 10), "out\n"),
         (Block("console", "icm b", 12), None),
     ]
-
-
-def test_the_working_folder_is_left_alone():
-    assert not any((ROOT / name).exists() for name in ("gradient.npy", "spectra.png", "update.npy"))
-    assert Path(os.getcwd()) != ROOT or not (Path("gradient.npy")).exists()

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from icm.curvature import Curvature
 from icm.sphere import expect
+
+
+_BLOCK = 1 << 17  # elements of U scaled at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,4 +38,14 @@ class SpectralProgram:
 
     def lift(self, sigma: Tensor) -> Float[Tensor, "*batch m n"]:
         """U diag(σ) Vᵀ, in the precision of the singular value decomposition."""
-        return (self.U * sigma.to(self.U.dtype)[..., None, :]) @ self.Vh
+        sigma = sigma.to(self.U.dtype)
+        if self.U.ndim == 2:
+            return (self.U * sigma) @ self.Vh
+        # In blocks, so that the scaled factors stay in cache and their memory is used again.
+        U, Vh, sigma = self.U.flatten(0, -3), self.Vh.flatten(0, -3), sigma.flatten(0, -2)
+        Q = U.new_empty(len(U), U.shape[-2], Vh.shape[-1])
+        rows = max(1, _BLOCK // U[0].numel())
+        for i in range(0, len(U), rows):
+            block = slice(i, i + rows)
+            torch.bmm(U[block] * sigma[block, None, :], Vh[block], out=Q[block])
+        return Q.reshape(*self.U.shape[:-1], Vh.shape[-1])

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+BEND = 1.0  # in log t: how far left of the peak the tail begins to be squeezed
 STEP = 0.25  # in log t; halving it changes no digit
 CUT = 38.0  # the range ends where the integrand is e^{−CUT} of its peak
-_BLOCK = 1 << 16  # elements per block on a CPU: half a megabyte a tensor stays in cache, and malloc reuses it
+_BLOCK = 1 << 15  # elements per block on a CPU: a quarter megabyte a tensor stays in cache, and malloc reuses it
 _BLOCK_ELSEWHERE = 1 << 24  # an accelerator wants them large: 128 MiB a tensor
-_GROUPS = 32
+_GROUPS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +91,13 @@ def _integrate(x: Tensor, dim: int, gamma: Tensor, exponents: dict[int, float], 
     gamma, beta = gamma.expand(len(x), -1), beta.expand(len(x), -1)
     lam = x.square()
     if lift is None:
-        log_t = torch.full_like(lam[:, :1], -math.inf)
+        log_t, step = torch.full_like(lam[:, :1], -math.inf), torch.ones_like(lam[:, :1])
     else:
-        log_t = _nodes(lam, min(exponents), max(exponents), lift)
+        log_t, step = _nodes(lam, min(exponents), max(exponents), lift)
     block = _BLOCK if lam.device.type == "cpu" else _BLOCK_ELSEWHERE
     rows = max(1, block // (log_t.shape[1] * lam.shape[1]))
     blocks = [
-        _block(lam[i : i + rows], log_t[i : i + rows], gamma[i : i + rows], beta[i : i + rows], lift)
+        _block(lam[i : i + rows], log_t[i : i + rows], step[i : i + rows], gamma[i : i + rows], beta[i : i + rows], lift)
         for i in range(0, len(x), rows)
     ]
     if len(blocks) == 1:
@@ -104,13 +105,13 @@ def _integrate(x: Tensor, dim: int, gamma: Tensor, exponents: dict[int, float], 
     return Moments(*(torch.cat([getattr(b, f) for b in blocks]) for f in ("value", "weight", "bend")))
 
 
-def _block(lam: Tensor, log_t: Tensor, gamma: Tensor, beta: Tensor, lift: float | None) -> Moments:
+def _block(lam: Tensor, log_t: Tensor, step: Tensor, gamma: Tensor, beta: Tensor, lift: float | None) -> Moments:
     top = gamma.shape[1]  # κ runs to top − 1, f to top
     two_t = (2 * log_t.exp())[:, :, None]
     z = two_t * lam[:, None, :]  # (B, N, k)
-    base = torch.ones_like(log_t)
+    base = step
     if lift is not None:
-        base = STEP * torch.exp(lift * log_t - 0.5 * torch.log1p(z).sum(-1))
+        base = step * torch.exp(lift * log_t - 0.5 * torch.log1p(z).sum(-1))
     v = z.add_(1).reciprocal_()
     C = v * lam[:, None, :]
     f, P = [torch.ones_like(log_t)], list[Tensor]()
@@ -141,7 +142,7 @@ def _dot(first: list[Tensor], second: list[Tensor]) -> Tensor:
     return total
 
 
-def _nodes(lam: Tensor, least: int, most: int, lift: float) -> Tensor:
+def _nodes(lam: Tensor, least: int, most: int, lift: float) -> tuple[Tensor, Tensor]:
     """log t (B, N) covering t^lift φ v_i f_κ, κ = least … most, to e^{−CUT} of each peak; N is the batch's largest."""
     grouped, counts = _grouped(lam)
     positive = lam.masked_fill(lam <= 0, 1.0)
@@ -153,27 +154,32 @@ def _nodes(lam: Tensor, least: int, most: int, lift: float) -> Tensor:
     zeros = (lam <= 0).any(-1)
     fall = (least - lift + 0.5 * rank + (~zeros).to(lam.dtype)).clamp(min=0.25)
     high = -smallest.log() + CUT / fall + 3
-    grid = torch.lerp(low[:, None], high[:, None], torch.linspace(0, 1, 97, dtype=lam.dtype, device=lam.device))
+    grid = torch.lerp(low[:, None], high[:, None], torch.linspace(0, 1, 49, dtype=lam.dtype, device=lam.device))
     two_t = 2 * grid.exp()[:, :, None]
     z = two_t * grouped[:, None, :]
     C = grouped[:, None, :] / (1 + z)
-    envelope = (
-        lift * grid
-        - 0.5 * (counts * torch.log1p(z)).sum(-1)
-        - torch.log1p(two_t[..., 0] * smallest.masked_fill(zeros, 0.0)[:, None])
-    )
-    alive = torch.zeros_like(grid, dtype=torch.bool)
+    envelope = lift * grid - 0.5 * (counts * torch.log1p(z)).sum(-1)
+    slowest = torch.log1p(two_t[..., 0] * smallest.masked_fill(zeros, 0.0)[:, None])
+    alive, peak = torch.zeros_like(grid, dtype=torch.bool), grid[:, -1:]
     for kappa in {least, most}:
         # f_κ up to a bounded factor: powers of the mean field ½ΣC and of the largest C, whichever leads.
         growth = torch.maximum((counts * C).sum(-1) / (2 * kappa + 2), C.amax(-1)).log()
         log_size = envelope + kappa * growth
-        alive |= log_size > log_size.amax(-1, keepdim=True) - CUT
+        alive |= log_size - slowest > (log_size - slowest).amax(-1, keepdim=True) - CUT
+        value = log_size + growth
+        alive |= value > value.amax(-1, keepdim=True) - CUT
+        peak = torch.minimum(peak, grid.gather(1, value.argmax(-1, keepdim=True)))
     first = alive.to(torch.int8).argmax(-1)
     last = alive.shape[1] - 1 - alive.flip(-1).to(torch.int8).argmax(-1)
     start = grid.gather(1, (first - 1).clamp(min=0)[:, None])
     stop = grid.gather(1, (last + 1).clamp(max=alive.shape[1] - 1)[:, None])
-    count = int(torch.ceil((stop - start).max() / STEP)) + 1
-    return start + STEP * torch.arange(count, dtype=lam.dtype, device=lam.device)
+    # log t = u − e^{b−u}: to the left of b the tail t^lift, long and featureless, shrinks to a few nodes.
+    bend = torch.maximum(peak - BEND - (grid[:, 1:2] - grid[:, :1]), start + 1)
+    left = bend - (bend - start).log()
+    count = int(torch.ceil((stop + 1 - left).max() / STEP)) + 1
+    u = left + STEP * torch.arange(count, dtype=lam.dtype, device=lam.device)
+    warp = torch.exp(bend - u)
+    return u - warp, STEP * (1 + warp)
 
 
 def _grouped(lam: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from icm.errors import CurvatureError
 
 _TOLERANCE = 1e-9  # relative slack of the grid checks: autograd slopes carry rounding
 _GRID_POINTS = 601
+_HALVINGS = 24  # of a grid interval, in search of kinks
 _NEAREST, _NEAR = 1e-150, 1e-100  # stand for r = 0 in derivatives, where autograd of roots gives NaN
 
 
@@ -75,6 +76,11 @@ class Custom(Curvature):
         low, high = self.domain
         return replace(self, stretch_factor=self.stretch_factor * a, domain=(low / a, high / a))
 
+    def reaching(self, radius: float) -> Custom:
+        """This curvature checked as far as `radius`: a solver asks for the radii that its solution takes in."""
+        low, high = self.domain
+        return self if radius <= high or not math.isfinite(radius) else replace(self, domain=(low, radius))
+
     def is_superquadratic(self) -> Verdict:
         return superquadratic_on_grid(self)
 
@@ -84,10 +90,10 @@ class Custom(Curvature):
             return 0.0
         if self.limit_slope is not None:
             return self.scale * self.stretch_factor * self.limit_slope
-        end = torch.tensor([1.0, 1e3, 1e6], dtype=torch.float64) * self.domain[1]
+        end = torch.tensor([1e3, 1e6], dtype=torch.float64) * self.domain[1]
         slopes = self._slope(end)
         slopes = slopes[torch.isfinite(slopes)]
-        settled = len(slopes) == 3 and bool((slopes[1:] - slopes[:-1] <= 1e-6 * slopes[:-1]).all())
+        settled = len(slopes) == 2 and bool(slopes[1] - slopes[0] <= 1e-6 * slopes[0])
         return float(slopes[-1]) if settled else math.inf
 
     def cvxpy(self, t: Any) -> Any:
@@ -153,6 +159,21 @@ def _check(H: Custom) -> None:
     slack = 1e-6 * slope[1:].abs() + 64 * torch.finfo(torch.float64).eps * (value[1:].abs() + H.scale) / r.diff()
     mismatch = (chord < slope[:-1] - slack) | (chord > slope[1:] + slack)
     _refuse(H, r[1:], mismatch, "changes otherwise than its autograd slope says", "is it a smooth torch function?")
+    _refuse_kinks(H, r, slope)
+
+
+def _refuse_kinks(H: Custom, r: Tensor, slope: Tensor) -> None:
+    """A smooth slope's rise over an interval shrinks with it; a kink's stays. Halve towards the larger rise."""
+    low, high = r[:-1], r[1:]
+    below, above = slope[:-1], slope[1:]
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        at = H._slope(middle)
+        left = at - below >= above - at
+        low, below = torch.where(left, low, middle), torch.where(left, below, at)
+        high, above = torch.where(left, middle, high), torch.where(left, at, above)
+    kink = (above - below > 2.0 ** (-_HALVINGS / 2) * slope.diff()) & (above - below > _TOLERANCE * above)
+    _refuse(H, high, kink, "has a kink", "its slope jumps there, and Custom must be smooth for r > 0")
 
 
 def _refuse(H: Custom, r: Tensor, failed: Tensor, what: str, why: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,19 +63,21 @@ class Program:
         return ((U * slopes[..., None, :]) @ Vh - self.G.double()).to(Q.dtype)
 
     def reduce(self) -> SpectralProgram:
-        """The program in the singular values alone: minimise f(σ) − ⟨g, σ⟩ over σ ≥ 0 (Su, Prop. 3.1)."""
-        G = self.G if self.G.dtype in (torch.float32, torch.float64) else self.G.float()
+        """The program in the singular values alone: minimise f(σ) − ⟨g, σ⟩ over σ ≥ 0 (Su, Prop. 3.1).
+
+        The decomposition is taken in float64 whatever G's dtype, so that its error does not drown the certificate.
+        """
+        G = self.G.double()
         low, high = torch.aminmax(G.flatten(-2), dim=-1)
         exponent = torch.frexp(torch.maximum(high, -low))[1]
-        limit = math.frexp(torch.finfo(G.dtype).max)[1] // 8
-        if bool((exponent.abs() <= limit).all()):
+        if bool((exponent.abs() <= 128).all()):
             U, g, Vh = torch.linalg.svd(G, full_matrices=False)
-            return SpectralProgram(g.double(), self.dim, self.H, U, Vh)
+            return SpectralProgram(g, self.dim, self.H, U, Vh)
         # Far from 1 a power of two, which costs no digit, keeps squares inside the decomposition from overflowing.
-        exponent = exponent.clamp(-8 * limit + 64, 8 * limit - 2)
+        exponent = exponent.clamp(-960, 1022)
         scale = torch.ldexp(torch.ones_like(high), -exponent)
         U, g, Vh = torch.linalg.svd(G * scale[..., None, None], full_matrices=False)
-        return SpectralProgram(torch.ldexp(g.double(), exponent[..., None]), self.dim, self.H, U, Vh)
+        return SpectralProgram(torch.ldexp(g, exponent[..., None]), self.dim, self.H, U, Vh)
 
     def solve(self, **options: Any) -> Solution:
         """`icm.solve(G, H, **options)`."""

@@ -14,13 +14,12 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.sphere import expect
 
-
 _BLOCK = 1 << 17  # elements of U scaled at a time
 
 
 @dataclass(frozen=True, eq=False)
 class SpectralProgram:
-    """g (…, k) descending, float64, dim = n, H; U (…, m, k) and Vh (…, k, n) lead back to matrices."""
+    """g (…, k) descending, dim = n, H; U (…, m, k) and Vh (…, k, n) lead back to matrices. All float64."""
 
     g: Tensor
     dim: int
@@ -37,8 +36,7 @@ class SpectralProgram:
         return expect(self.H, sigma, self.dim).slopes - self.g
 
     def lift(self, sigma: Tensor) -> Float[Tensor, "*batch m n"]:
-        """U diag(σ) Vᵀ, in the precision of the singular value decomposition."""
-        sigma = sigma.to(self.U.dtype)
+        """U diag(σ) Vᵀ, float64."""
         if self.U.ndim == 2:
             return (self.U * sigma) @ self.Vh
         # In blocks, so that the scaled factors stay in cache and their memory is used again.

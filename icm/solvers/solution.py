@@ -34,6 +34,9 @@ class Status(Enum):
     def __str__(self) -> str:
         return self.name.lower()
 
+    def __repr__(self) -> str:
+        return f"Status.{self.name}"
+
 
 @dataclass(frozen=True, eq=False)
 class Solution:

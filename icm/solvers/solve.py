@@ -11,7 +11,7 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
-from icm.solvers.solution import Solution
+from icm.solvers.solution import Solution, Status
 from icm.solvers.spectrum import solve_spectrum
 
 Method = Literal["auto", "newton", "closed-form", "matrix", "reference", "spectral-reference"]
@@ -107,16 +107,17 @@ def _solve_spectral(
         method="newton" if method == "newton" else "closed-form" if method == "closed-form" else "auto",
         tol=tol,
         max_iterations=max_iterations,
-        eps=torch.finfo(reduced.U.dtype).eps,
+        outputs=program.G.shape[-2],
         largest=torch.finfo(dtype).max,
     )
     sigma = found.sigma.reshape(*batch, k)
     Q = reduced.lift(sigma).to(dtype)
     gain, value, gap = ((reduced.g * sigma).sum(-1), found.value.reshape(batch), found.gap.reshape(batch))
-    if torch.finfo(dtype).bits < 32:
-        # 16-bit numbers round Q enough to be seen in F; in 32 bits the effect is below the gap's own error terms.
-        rounded = program.objective(Q.double().nan_to_num(0.0)).where(torch.isfinite(value), value)
-        gain, gap, value = gain + (value - rounded), gap + (rounded - value).clamp(min=0), rounded
+    statuses = list(found.status)
+    if dtype != torch.float64:
+        gain, value, gap = _rounded(program, Q, gain, value, gap)
+        for i in (gap > tol * gain).flatten().nonzero()[:, 0].tolist():
+            statuses[i] = Status.STALLED if statuses[i] is Status.OPTIMAL else statuses[i]
     direction = None if found.direction is None else reduced.lift(found.direction.reshape(*batch, k)).to(dtype)
     return Solution(
         Q=Q,
@@ -125,8 +126,8 @@ def _solve_spectral(
         gain=gain,
         value=value,
         gap=gap,
-        statuses=tuple(found.status),
-        orthogonal=_orthogonal(reduced, sigma),
+        statuses=tuple(statuses),
+        orthogonal=_orthogonal(reduced, sigma, dtype),
         iterations=found.iterations.reshape(batch),
         method=found.method,
         tol=tol,
@@ -136,9 +137,21 @@ def _solve_spectral(
     )
 
 
-def _orthogonal(reduced: SpectralProgram, sigma: Tensor) -> Tensor:
-    """Whether σ is one positive number on G's range and 0 off it, to float64 rounding."""
-    noise = torch.finfo(reduced.U.dtype).eps * max(reduced.U.shape[-2], reduced.dim)
+def _rounded(program: Program, Q: Tensor, gain: Tensor, value: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(gain, value, gap) at the rounded Q from those at the unrounded one: F(Q) − F* grows by the difference of F."""
+    Q = Q.double()
+    there = torch.isfinite(value)
+    rounded = program.objective(Q.nan_to_num(0.0, 0.0, 0.0)).where(there, value)
+    return (
+        (Q * program.G).sum((-2, -1)).where(there, gain),
+        rounded,
+        (gap + (rounded - value).clamp(min=0)).where(there, gap),
+    )
+
+
+def _orthogonal(reduced: SpectralProgram, sigma: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whether σ is one positive number on G's range, what `dtype` resolves of it, and 0 off it."""
+    noise = torch.finfo(dtype).eps * max(reduced.U.shape[-2], reduced.dim)
     support = reduced.g > noise * reduced.g[..., :1]
     low = sigma.masked_fill(~support, math.inf).amin(-1)
     level = (sigma.amax(-1) - low).abs() <= 8 * torch.finfo(sigma.dtype).eps * low

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from icm.curvature import Curvature, Power
+from icm.curvature import Curvature, Custom, Power
 from icm.errors import InputError
 from icm.solvers import certificate
 from icm.solvers.boundedness import Decision, decide
@@ -24,7 +24,6 @@ from icm.solvers.newton import Local, minimise
 from icm.solvers.solution import Status
 from icm.sphere import expect, uses_rule
 
-_FLOAT64 = torch.finfo(torch.float64)
 _INNER = 0.01  # of tol for the iteration: convergence is quadratic, so this costs at most one more step
 _RAY_STEPS = 6
 _LEVELS = 4  # of the general rule, tried in turn before a solve is given up as stalled
@@ -53,11 +52,11 @@ def solve_spectrum(
     method: Literal["auto", "newton", "closed-form"] = "auto",
     tol: float = 1e-10,
     max_iterations: int = 100,
-    eps: float = _FLOAT64.eps,
-    largest: float = _FLOAT64.max,
+    outputs: int | None = None,
+    largest: float = torch.finfo(torch.float64).max,
 ) -> SpectralSolution:
-    """argmin f(σ) − ⟨g, σ⟩ over σ ≥ 0 for g (B, k) ≥ 0, float64, with a gap that holds for a Q assembled from factors
-    of unit roundoff `eps`. An optimum beyond `largest` has Status.OVERFLOW.
+    """argmin f(σ) − ⟨g, σ⟩ over σ ≥ 0 for g (B, k) ≥ 0, float64, with a gap that holds for a Q of `outputs` × dim
+    assembled from computed factors (k × dim by default). An optimum beyond `largest` has Status.OVERFLOW.
 
     Raises InputError if a closed form is demanded of an H that has none.
     """
@@ -78,7 +77,7 @@ def solve_spectrum(
             start = _start(decision, rows, H)
             sigma[rows], count = _solve_general(active, dim, H, start, rho[rows], inner, max_iterations, level=0)
         iterations[rows] += count
-    value, gap, status = _certify(g, dim, H, sigma, rho, decision, tol, eps, largest, level=0)
+    value, gap, status = _certify(g, dim, H, sigma, rho, decision, tol, outputs or g.shape[1], largest, level=0)
     for level in range(1, _LEVELS if uses_rule(H) else 0):
         # A Custom H with detail finer than the rule's panels: refine the rule for the elements that need it.
         rows = torch.tensor([i for i, s in enumerate(status) if s is Status.STALLED], dtype=torch.int64).to(g.device)
@@ -87,7 +86,10 @@ def solve_spectrum(
         again = sigma[rows]
         sigma[rows], count = _solve_general(g[rows], dim, H, again, rho[rows], inner, max_iterations, level)
         iterations[rows] += count
-        value, gap, status = _certify(g, dim, H, sigma, rho, decision, tol, eps, largest, level)
+        value, gap, status = _certify(g, dim, H, sigma, rho, decision, tol, outputs or g.shape[1], largest, level)
+    for part in H.parts:
+        if isinstance(part, Custom):
+            part.reaching(float(sigma.amax()))  # convexity beyond the checked radii must not be taken on trust
     lost = torch.tensor([s in (Status.UNBOUNDED, Status.OVERFLOW) for s in status], device=g.device)
     return SpectralSolution(
         sigma=sigma.masked_fill(lost[:, None], math.nan),
@@ -118,7 +120,7 @@ def _certify(
     rho: Tensor,
     decision: Decision,
     tol: float,
-    eps: float,
+    outputs: int,
     largest: float,
     level: int,
 ) -> tuple[Tensor, Tensor, list[Status]]:
@@ -131,7 +133,7 @@ def _certify(
         if ended in (Status.UNBOUNDED, Status.OVERFLOW):
             value[row] = -math.inf if ended is Status.UNBOUNDED else math.nan
     if bool(decision.open.any()):
-        gap = torch.where(decision.open, certificate.spectral_gap(g, sigma, e, rho, eps), gap)
+        gap = torch.where(decision.open, certificate.spectral_gap(g, sigma, e, rho, outputs, dim), gap)
         in_range = torch.isfinite(along) & (sigma.amax(-1) > 0) & (sigma.amax(-1) <= largest)
         for row in (decision.open & ~(gap <= tol * along)).nonzero()[:, 0].tolist():
             status[row] = Status.STALLED

@@ -96,10 +96,8 @@ def _integrate(x: Tensor, dim: int, gamma: Tensor, exponents: dict[int, float], 
         log_t, step = _nodes(lam, min(exponents), max(exponents), lift)
     block = _BLOCK if lam.device.type == "cpu" else _BLOCK_ELSEWHERE
     rows = max(1, block // (log_t.shape[1] * lam.shape[1]))
-    blocks = [
-        _block(lam[i : i + rows], log_t[i : i + rows], step[i : i + rows], gamma[i : i + rows], beta[i : i + rows], lift)
-        for i in range(0, len(x), rows)
-    ]
+    pieces = [tensor.split(rows) for tensor in (lam, log_t, step, gamma, beta)]
+    blocks = [_block(*(piece[i] for piece in pieces), lift=lift) for i in range(len(pieces[0]))]
     if len(blocks) == 1:
         return blocks[0]
     return Moments(*(torch.cat([getattr(b, f) for b in blocks]) for f in ("value", "weight", "bend")))

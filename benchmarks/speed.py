@@ -68,7 +68,7 @@ def against_cvxpy(repeats: int = 1) -> dict[str, Any]:
 
 
 def batched(count: int = 64, n: int = 256, repeats: int = 9, device: str = "cpu") -> dict[str, Any]:
-    """Loop of solves / batched solve, the decompositions given: a difference of totals would measure the SVD's noise."""
+    """Loop of solves / batched solve, decompositions given: a difference of totals would measure the SVD's noise."""
     G = _gaussian(count, n, n, device=device)
     batch = icm.Program(G, "r^3")
     singles = [icm.Program(g, "r^3") for g in G]

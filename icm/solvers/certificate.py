@@ -23,9 +23,9 @@ _EPS = torch.finfo(torch.float64).eps
 
 
 def _svd_error(m: int, n: int) -> float:
-    """A bound on ‖G − U diag(g) Vᵀ‖_F/‖G‖_F and on the loss of orthogonality of U and V, computed in float64: backward
-    stability up to a factor that grows like the root of the size (measured at n = 2 … 2048: below half of this)."""
-    return (4 + 3 * math.sqrt(max(m, n))) * _EPS
+    """A bound on ‖G − U diag(g) Vᵀ‖_F/‖G‖_F, and on ‖UᵀU − I‖_F, for factors computed in float64. Measured: up to
+    48 eps and 0.7 n eps, over sizes from 2 to 2048 and condition numbers to 1e12."""
+    return (64 + max(m, n)) * _EPS
 
 
 def mean_length(dim: int) -> float:

@@ -32,21 +32,20 @@ _PATIENCE = 60  # iterations without a smaller gap before the rounding floor is 
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A convex objective at one point per row: value (B,), gradient (B, N), and the relative gap (B,) there."""
+    """A convex objective at one point per row: value (B,), its rounding noise (B,), gradient (B, N), and the relative
+    gap (B,) there."""
 
     value: Tensor
+    noise: Tensor
     gradient: Tensor
     gap: Tensor
 
     def take(self, rows: Tensor) -> Point:
-        return Point(self.value[rows], self.gradient[rows], self.gap[rows])
+        return Point(*(t[rows] for t in vars(self).values()))
 
     def put(self, rows: Tensor, other: Point) -> Point:
-        return Point(
-            self.value.index_copy(0, rows, other.value),
-            self.gradient.index_copy(0, rows, other.gradient),
-            self.gap.index_copy(0, rows, other.gap),
-        )
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Point(*(t.index_copy(0, rows, o) for t, o in pairs))
 
 
 Evaluate = Callable[[Tensor, Tensor], Point]
@@ -133,7 +132,9 @@ def _point(value: Tensor, gradient: Tensor, x: Tensor, direction: Tensor, bound:
     linear = (direction.flatten(1) * x).sum(-1)
     gap = bound * gradient.norm(dim=-1) + (gradient * x).sum(-1)
     # Where ⟨G, Q⟩ ≤ 0 the relative gap says nothing: Q = 0 is as good.
-    return Point(value - linear, gradient, (gap / linear).where(linear > 0, torch.inf).nan_to_num(nan=math.inf))
+    # The two terms may cancel, near Q = 0 almost wholly: it is their rounding that hides small changes.
+    noise = _NOISE * (value.abs() + linear.abs())
+    return Point(value - linear, noise, gradient, (gap / linear).where(linear > 0, torch.inf).nan_to_num(nan=math.inf))
 
 
 def _random_start(G: Tensor, seed: int) -> Tensor:
@@ -227,7 +228,6 @@ def _search(evaluate: Evaluate, rows: Tensor, x: Tensor, here: Point, step: Tens
     visibly grown (Hager & Zhang, SIAM J. Optim. 16 (2005) 170). φ' grows with t, so its zero is bracketed.
     """
     slope = (here.gradient * step).sum(-1)
-    noise = _NOISE * here.value.abs()
     t, low, high = (torch.full_like(slope, v) for v in (1.0, 0.0, math.inf))
     slope_low, slope_high = slope.clone(), torch.full_like(slope, math.nan)
     new, there = x.clone(), here
@@ -240,7 +240,9 @@ def _search(evaluate: Evaluate, rows: Tensor, x: Tensor, here: Point, step: Tens
         trial = evaluate(trial_x, rows[at])
         along, start = (trial.gradient * step[at]).sum(-1), slope[at]
         change = trial.value - here.value[at]
-        fell = (change <= _DECREASE * t[at] * start) | ((change <= noise[at]) & (along <= (2 * _DECREASE - 1) * start))
+        fell = (change <= _DECREASE * t[at] * start) | (
+            (change <= here.noise[at]) & (along <= (2 * _DECREASE - 1) * start)
+        )
         done = fell & (along >= _FLATTEN * start)
         took = at[done]
         new[took], there = trial_x[done], there.put(took, trial.take(done.nonzero()[:, 0]))

@@ -164,7 +164,8 @@ def test_minimise_on_ill_conditioned_quadratics(rng: torch.Generator):
 
     def evaluate(x: Tensor, rows: Tensor) -> Point:
         gradient = a[rows] * (x - 1)
-        return Point(0.5 * (gradient * (x - 1)).sum(-1), gradient, gradient.norm(dim=-1))
+        value = 0.5 * (gradient * (x - 1)).sum(-1)
+        return Point(value, 1e-14 * value, gradient, gradient.norm(dim=-1))
 
     x, iterations = minimise(evaluate, torch.randn(3, 12, generator=rng, dtype=torch.float64), 1e-9, 300)
     torch.testing.assert_close(x, torch.ones_like(x), rtol=0, atol=1e-8)
@@ -178,7 +179,9 @@ def test_minimise_shortens_steps_out_of_range():
     def evaluate(x: Tensor, rows: Tensor) -> Point:
         gradient = 1 - 1 / x
         value = (x - torch.log(x)).sum(-1)
-        return Point(value, gradient.where(~value.isnan()[:, None], torch.nan), gradient.norm(dim=-1))
+        return Point(
+            value, 1e-14 * value.abs(), gradient.where(~value.isnan()[:, None], torch.nan), gradient.norm(dim=-1)
+        )
 
     x, _ = minimise(evaluate, torch.tensor([[0.01], [30.0]], dtype=torch.float64), 1e-9, 100)
     torch.testing.assert_close(x, torch.ones_like(x), rtol=0, atol=1e-8)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from icm.solvers import Comparison, Solution, Status
-from icm.solvers.compare import Shape
+from icm.solvers.compare import Summary
 
 COLOURS = {Status.OPTIMAL: "green", Status.SAMPLED: "green", Status.UNBOUNDED: "yellow"}
 MEANING = (
@@ -38,7 +38,7 @@ def comparison_table(comparison: Comparison, title: str | None = None) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("method")
     before = _figure(comparison.gradient.condition, 3)
-    for solution, shape in zip(comparison.solutions, comparison.shapes, strict=True):
+    for solution, summary in zip(comparison.solutions, comparison.summaries, strict=True):
         status = solution.statuses[0]
         steps = int(solution.iterations)
         table.add_row(
@@ -46,7 +46,7 @@ def comparison_table(comparison: Comparison, title: str | None = None) -> Table:
             Text(str(status), style=COLOURS.get(status, "red")),
             _figure(float(solution.value), 5),
             f"{float(solution.relative_gap):.0e}" if math.isfinite(float(solution.relative_gap)) else "–",
-            *_figures(shape, before),
+            *_figures(summary, before),
             f"{solution.method} {steps}" if steps else solution.method,
         )
     table.add_section()
@@ -107,7 +107,9 @@ def as_json(comparison: Comparison, spectra: bool = True) -> dict[str, Any]:
         "shape": list(first.Q.shape),
         "gradient": _plain(comparison.gradient),
         "polar": _plain(comparison.polar),
-        "solutions": [_solution(s, f, spectra) for s, f in zip(comparison.solutions, comparison.shapes, strict=True)],
+        "solutions": [
+            _solution(s, f, spectra) for s, f in zip(comparison.solutions, comparison.summaries, strict=True)
+        ],
     }
     if spectra:
         result["singular_values"] = _finite(first.g.tolist())
@@ -120,7 +122,7 @@ def json_text(value: dict[str, Any]) -> str:
     return re.sub(r"\[[^\[\]{}\"]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
 
 
-def _solution(solution: Solution, shape: Shape, spectra: bool) -> dict[str, Any]:
+def _solution(solution: Solution, summary: Summary, spectra: bool) -> dict[str, Any]:
     result = {
         "curvature": str(solution.curvature),
         "status": str(solution.statuses[0]),
@@ -132,15 +134,15 @@ def _solution(solution: Solution, shape: Shape, spectra: bool) -> dict[str, Any]
         "method": solution.method,
         "iterations": int(solution.iterations),
         "orthogonal": bool(solution.orthogonal),
-        **asdict(shape),
+        **asdict(summary),
     }
     if spectra:
         result["singular_values"] = solution.sigma.tolist()
     return _finite(result)
 
 
-def _plain(shape: Shape) -> dict[str, Any]:
-    return _finite(asdict(shape))
+def _plain(summary: Summary) -> dict[str, Any]:
+    return _finite(asdict(summary))
 
 
 def _finite(value: Any) -> Any:
@@ -152,14 +154,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _figures(shape: Shape, before: str | None = None) -> tuple[str, ...]:
-    condition = _figure(shape.condition, 3)
+def _figures(summary: Summary, before: str | None = None) -> tuple[str, ...]:
+    condition = _figure(summary.condition, 3)
     return (
         f"{before}→{condition}" if before else condition,
-        _fixed(shape.cosine_gradient, 4),
-        _fixed(shape.cosine_polar, 4),
-        _fixed(shape.effective_rank, 2),
-        _fixed(shape.spread, 3),
+        _fixed(summary.cosine_gradient, 4),
+        _fixed(summary.cosine_polar, 4),
+        _fixed(summary.effective_rank, 2),
+        _fixed(summary.spread, 3),
     )
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import icm
 from icm.cli import app
-from icm.solvers import Shape, Status
+from icm.solvers import Status, Summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -141,7 +141,7 @@ def test_the_api_page_names_everything():
     page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     errors = [name for name, value in vars(icm.errors).items() if isinstance(value, type) and value.__module__ ==
               "icm.errors"]  # fmt: skip
-    attributes = [field.name for kind in (icm.Solution, icm.Comparison, Shape) for field in fields(kind)]
+    attributes = [field.name for kind in (icm.Solution, icm.Comparison, Summary) for field in fields(kind)]
     names = [*icm.__all__, *icm.sphere.__all__, *icm.solvers.__all__, *errors, *attributes, *(s.name for s in Status)]
     code = " ".join(re.findall(r"`([^`\n]+)`", page))
     assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []

@@ -18,7 +18,7 @@ from icm.solvers.solve import solve_program
 
 
 @dataclass(frozen=True)
-class Shape:
+class Summary:
     """Scale-free figures of a spectrum σ beside the gradient's g, both of one matrix with n inputs.
 
     condition: σ₁/σ_r over the rank r of G; cosine_gradient = ⟨σ, g⟩/(‖σ‖‖g‖); cosine_polar = Σ_{i≤r} σ_i/(√r ‖σ‖);
@@ -34,18 +34,18 @@ class Shape:
     spread: float
 
 
-def shape(sigma: Tensor, g: Tensor, dim: int, eps: float = torch.finfo(torch.float64).eps) -> Shape:
-    """The Shape of sigma (k,) for a gradient with singular values g (k,), descending; entries of g below
+def summarise(sigma: Tensor, g: Tensor, dim: int, eps: float = torch.finfo(torch.float64).eps) -> Summary:
+    """The Summary of sigma (k,) for a gradient with singular values g (k,), descending; entries of g below
     eps · dim · g₁ count as zero."""
     sigma, g = sigma.double(), g.double()
     rank = int((g > eps * dim * g[0]).sum())
     if rank == 0 or not float(sigma.amax()) > 0:
         nan = float("nan")
-        return Shape(nan, nan, nan, nan, nan, nan)
+        return Summary(nan, nan, nan, nan, nan, nan)
     s, t = sigma / sigma.amax(), g / g.amax()
     energy = s.square().sum()
     effective = float(energy.square() / s.pow(4).sum())
-    return Shape(
+    return Summary(
         condition=float(s[:rank].amax() / s[:rank].amin()),
         cosine_gradient=float((s * t).sum() / (energy.sqrt() * t.norm())),
         cosine_polar=float(s[:rank].sum() / (rank**0.5 * energy.sqrt())),
@@ -57,13 +57,13 @@ def shape(sigma: Tensor, g: Tensor, dim: int, eps: float = torch.finfo(torch.flo
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Solutions of one G (m, n) under several H, in the order given. `shapes` holds their figures, `gradient` and
+    """Solutions of one G (m, n) under several H, in the order given. `summaries` holds their figures, `gradient` and
     `polar` those of G and of its polar factor."""
 
     solutions: tuple[Solution, ...]
-    shapes: tuple[Shape, ...]
-    gradient: Shape
-    polar: Shape
+    summaries: tuple[Summary, ...]
+    gradient: Summary
+    polar: Summary
 
     def plot(self, path: str | Path | None = None) -> Any:
         """The spectra of all updates against that of G, each over its largest; saved if `path` is given."""
@@ -86,6 +86,6 @@ def compare(G: Any, curvatures: Sequence[Curvature | str], **options: Any) -> Co
     solutions = tuple(solve_program(p, reduced=replace(reduced, H=p.H), **options) for p in programs)
     g, dim = reduced.g, reduced.dim
     eps = torch.finfo(solutions[0].Q.dtype).eps
-    shapes = tuple(shape(s.sigma.nan_to_num(0.0), g, dim, eps) for s in solutions)
-    polar = shape((g > eps * dim * g[0]).double(), g, dim, eps)
-    return Comparison(solutions, shapes, shape(g, g, dim, eps), polar)
+    summaries = tuple(summarise(s.sigma.nan_to_num(0.0), g, dim, eps) for s in solutions)
+    polar = summarise((g > eps * dim * g[0]).double(), g, dim, eps)
+    return Comparison(solutions, summaries, summarise(g, g, dim, eps), polar)

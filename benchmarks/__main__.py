@@ -1,6 +1,7 @@
 """`python -m benchmarks [exactness] [solutions] [speed] [--quick] [--out FOLDER]`: every bar of the project, measured.
 
-Writes one JSON file per part, with the machine and the versions beside the figures; exit code 1 if a bar is missed.
+Writes one JSON file per part and a summary, with the machine and the versions beside the figures; exit code 1 if a bar
+is missed. Summaries of runs worth keeping are in benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -34,14 +35,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(console: Console, title: str, rows: list[dict[str, Any]], key: str, largest: bool) -> None:
-    """The five rows nearest to their bar, and how many miss it."""
+def worst(found: list[dict[str, Any]], key: str, rows: int = 5) -> list[dict[str, Any]]:
+    """The rows with the largest figure."""
+    return sorted(found, key=lambda row: row[key], reverse=True)[:rows]
+
+
+def show(console: Console, title: str, rows: list[dict[str, Any]], key: str) -> None:
+    """All rows that miss their bar, or the five with the largest figure."""
     missed = [row for row in rows if not row["ok"]]
     table = Table(title=f"{title}: {len(rows)} cases, {len(missed)} miss their bar", title_justify="left")
-    worst = missed or sorted(rows, key=lambda row: row[key], reverse=largest)[:5]
-    for name in worst[0]:
+    shown = missed or worst(rows, key)
+    for name in shown[0]:
         table.add_column(name)
-    for row in worst:
+    for row in shown:
         table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
     console.print(table, style="red" if missed else None)
 
@@ -56,22 +62,29 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
     parts = options.parts or PARTS
     options.out.mkdir(parents=True, exist_ok=True)
-    console, failed = Console(), False
+    console, failed, summary = Console(), False, dict[str, Any]()
     if "exactness" in parts:
         failed |= bool(exactness.main(options.out / "exactness.json", options.quick))
+        rows = json.loads((options.out / "exactness.json").read_text())
+        for n in sorted({row["n"] for row in rows}):
+            summary[f"exactness, n = {n}"] = worst([row for row in rows if row["n"] == n], "error", rows=1)[0]
     if "solutions" in parts:
         found = solutions.run(options.quick)
         keys = {"gaps": "gap", "matrices": "gap", "reference": "standard_errors", "alignment": "distance"}
         for name, rows in found.items():
-            show(console, name, rows, keys.get(name, "change"), largest=True)
+            key = keys.get(name, "change")
+            show(console, name, rows, key)
             failed |= not all(row["ok"] for row in rows)
+            summary[name] = {"cases": len(rows)} | worst(rows, key, rows=1)[0]
         _write(options.out / "solutions.json", found)
     if "speed" in parts:
         rows = speed.run(options.quick)
         for row in rows:
             console.print(f"{row['what']}: {row['ratio']:.3g} (bar {row['bar']:g})", style=None if row["ok"] else "red")
+            summary[row["what"]] = row
         failed |= not all(row["ok"] for row in rows)
         _write(options.out / "speed.json", rows)
+    _write(options.out / "summary.json", summary)
     return int(failed)
 
 

@@ -29,11 +29,17 @@ def to_tensor(x: Any, name: str) -> Tensor:
         # A copy: torch knows no other byte orders, strides or widths, and warns about read-only memory.
         x = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=") if known else np.float64, order="C"))
     x = x.detach()
+    if x.layout != torch.strided:
+        raise DtypeError(f"{name} is a {x.layout} tensor; pass {name}.to_dense()")
+    if x.device.type == "meta":
+        raise InputError(f"{name} is a meta tensor, a shape without numbers; move it to a device that holds them")
     if x.is_complex():
         raise DtypeError(f"{name} is complex ({x.dtype}); the model is real: pass its real part if that is meant")
     if x.dtype == torch.bool:
         raise DtypeError(f"{name} is boolean; convert it to numbers first if that is meant")
-    return x if x.is_floating_point() else x.to(torch.float64)
+    if not x.is_floating_point():
+        return x.to(torch.float64)
+    return x.float() if x.itemsize == 1 else x  # 8-bit floats store, they do not compute
 
 
 def require_finite(x: Tensor, name: str) -> None:

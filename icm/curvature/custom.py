@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm.curvature.shape import Curvature, Verdict, check_scale, superquadratic_on_grid, times
+from icm.curvature.shape import Curvature, Verdict, check_scale, scaled, set_numbers, superquadratic_on_grid, times
 from icm.errors import CurvatureError
 
 _TOLERANCE = 1e-9  # relative slack of the grid checks: autograd slopes carry rounding
@@ -41,6 +41,7 @@ class Custom(Curvature):
     sympy_form: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
+        set_numbers(self, "scale", "stretch_factor")
         check_scale(self.scale, "Custom scale")
         low, high = self.domain
         if not (0 < low < high < math.inf):
@@ -70,7 +71,7 @@ class Custom(Curvature):
         return (self.scale * self.stretch_factor**order * y).to(r.dtype)
 
     def multiply(self, factor: float) -> Custom:
-        return replace(self, scale=self.scale * factor)
+        return replace(self, scale=scaled(self.scale, factor))
 
     def stretch(self, a: float) -> Custom:
         low, high = self.domain
@@ -150,9 +151,11 @@ def _check(H: Custom) -> None:
     if not slope.isfinite()[1:].all():
         bad = float(r[1:][~slope.isfinite()[1:]][0])
         raise CurvatureError(f"Custom {H.name!r}: the slope at r = {bad:g} is not finite", radius=bad)
+    initial = float(slope[0])  # H'(0+) decides whether Q = 0 is optimal, so it takes part in the check
     r, value, slope = r[1:], value[1:], slope[1:]
     rounding = _TOLERANCE * slope.abs().cummax(0).values
     _refuse(H, r, slope < -rounding, "decreases", "H must be nondecreasing")
+    _refuse(H, r[:1], initial > slope[:1] * (1 + _TOLERANCE), "is not convex", "its slope falls")
     _refuse(H, r[1:], slope.diff() < -rounding[1:], "is not convex", "its slope falls")
     # Chords must lie between the end slopes, or autograd does not see what the values do (steps, detached parts).
     chord = value.diff() / r.diff()

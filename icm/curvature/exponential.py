@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm.curvature.shape import Curvature, Verdict, check_scale, number, times
+from icm.curvature.shape import Curvature, Verdict, check_scale, number, scaled, set_numbers, times
 from icm.errors import CurvatureError
 
 _SERIES = 0.5  # below this rate·r the direct formula cancels; 14 Taylor terms reach 1e-16 there
@@ -26,6 +26,7 @@ class Exponential(Curvature):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        set_numbers(self, "rate", "scale")
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise CurvatureError(f"Exponential(rate={self.rate}): H increases only for a finite rate > 0")
         check_scale(self.scale, "Exponential scale")
@@ -45,10 +46,10 @@ class Exponential(Curvature):
         return self.scale * self.rate**2 * torch.exp(self.rate * r)
 
     def multiply(self, factor: float) -> Exponential:
-        return replace(self, scale=self.scale * factor)
+        return replace(self, scale=scaled(self.scale, factor))
 
     def stretch(self, a: float) -> Exponential:
-        return replace(self, rate=self.rate * a)
+        return replace(self, rate=scaled(self.rate, a))
 
     def merge(self, other: Curvature) -> Exponential | None:
         if isinstance(other, Exponential) and other.rate == self.rate:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm.curvature.shape import Curvature, Verdict, check_scale, number, times
+from icm.curvature.shape import Curvature, Verdict, check_scale, number, scaled, set_numbers, times
 from icm.errors import CurvatureError
 
 
@@ -27,6 +27,7 @@ class Power(Curvature):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        set_numbers(self, "exponent", "scale")
         if not (math.isfinite(self.exponent) and self.exponent >= 1):
             raise CurvatureError(
                 f"Power(exponent={self.exponent}): r^p is convex only for finite p ≥ 1; "
@@ -48,10 +49,10 @@ class Power(Curvature):
         return self.scale * p * (p - 1) * r ** (p - 2)
 
     def multiply(self, factor: float) -> Power:
-        return replace(self, scale=self.scale * factor)
+        return replace(self, scale=scaled(self.scale, factor))
 
     def stretch(self, a: float) -> Power:
-        return replace(self, scale=self.scale * a**self.exponent)
+        return replace(self, scale=scaled(self.scale, a, self.exponent))
 
     def merge(self, other: Curvature) -> Power | None:
         if isinstance(other, Power) and other.exponent == self.exponent:

@@ -243,6 +243,31 @@ def add(first: Curvature, second: Curvature) -> Curvature:
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 
+def set_numbers(H: Curvature, *names: str) -> None:
+    """Make the named fields of a frozen family floats. Raises CurvatureError for what is not a number."""
+    for name in names:
+        given = getattr(H, name)
+        try:
+            if isinstance(given, (str, bytes)):
+                raise TypeError
+            object.__setattr__(H, name, float(given))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CurvatureError(f"{type(H).__name__} {name}={given!r}: give a number that float64 holds") from error
+
+
+def scaled(scale: float, factor: float, power: float = 1.0) -> float:
+    """scale · factor^power. Raises CurvatureError where float64 cannot hold the product: 0 or ∞ would be another H."""
+    try:
+        product = scale * factor**power
+    except OverflowError:
+        product = math.inf
+    if math.isinf(product) or (abs(product) < 2.2250738585072014e-308 and scale != 0 and factor != 0):
+        raise CurvatureError(
+            f"scale {scale:g} times {factor:g}^{power:g} is beyond float64; change the units of G and H together"
+        )
+    return product
+
+
 def check_scale(scale: float, name: str) -> None:
     """Raise CurvatureError unless `scale` is finite and ≥ 0."""
     if not (math.isfinite(scale) and scale >= 0):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 _RANK = 32  # columns of L at most
 _RANK_ERROR = 1e-7  # what may be left of the scaled L: the factor by which an iteration may miss quadratic convergence
-_HALVINGS = 60
+_HALVINGS = 40
 _ARMIJO = 1e-4
 _NOISE = 1e-14  # relative rounding of an objective value: smaller decreases cannot be seen
 _PATIENCE = 2  # iterations without a clearly smaller gap before the rounding floor is accepted
@@ -57,7 +57,8 @@ def minimise(
     """argmin F(x) − ⟨g, x⟩ over x ≥ 0 for g (B, k), started at x (B, k).
 
     `evaluate(x, rows)` gives F near x for the batch elements `rows`. A row stops when the bound
-    ⟨∇F − g, x⟩ + reach ‖(g − ∇F)₊‖ of its gap falls below tol ⟨g, x⟩, or no longer falls.
+    ⟨∇F − g, x⟩ + reach ‖(g − ∇F)₊‖ of its gap falls below tol ⟨g, x⟩, or no longer falls, or where F is not
+    finite.
     """
     rows = torch.arange(len(x), device=x.device)
     here = evaluate(x, rows)
@@ -71,7 +72,8 @@ def minimise(
         fell = gap < 0.5 * best[rows]
         stuck[rows] = torch.where(fell | (gap > 1e-7 * scale), 0, stuck[rows] + 1)
         best[rows] = torch.minimum(gap, best[rows])
-        keep = ((gap > tol * scale) & (stuck[rows] < _PATIENCE)).nonzero()[:, 0]
+        going = (gap > tol * scale) & (stuck[rows] < _PATIENCE) & torch.isfinite(here.value)
+        keep = going.nonzero()[:, 0]
         if len(keep) == 0:
             break
         if len(keep) < len(rows):
@@ -97,7 +99,7 @@ def _newton_step(here: Local, residual: Tensor) -> Tensor:
     step = straight - torch.bmm(X.mT, bent)[:, :, 0] / here.diagonal
     # Rounding in a nearly flat Hessian can turn the step uphill; the preconditioned residual never does.
     good = ((step * residual).sum(-1) > 0) & (info == 0)
-    return step.where(good[:, None], straight)
+    return step.where(good[:, None], straight).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _low_rank(here: Local) -> tuple[Tensor, Tensor]:

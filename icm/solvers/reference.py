@@ -3,8 +3,7 @@
     minimise  −Tr(Q Gᵀ) + (1/N) Σ_j H(t_j)   subject to  t_j ≥ ‖Qζ_j‖,  j = 1 … N,
 
 over Q (m, n), or over σ ≥ 0 with Q = U diag(σ) Vᵀ. As H is nondecreasing, t_j = ‖Qζ_j‖ is optimal. Clarabel sees G of
-norm 1 and lengths in units in which the answer has size 1. `begin` and `finish`, what comes before and after any
-method on the full matrix, serve `matrix` too.
+norm 1 and lengths in units in which the answer has size 1.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ def solve_reference(
 
     Clarabel stops at 1e−8 in the value of the sampled program. value and gap are those of the exact program at that
     Q, so the gap, of order 1/√samples, shows the sampling error. Status: SAMPLED without a tol, else OPTIMAL if
-    gap ≤ tol·⟨G, Q⟩; STALLED if not, or if Clarabel only reached its reduced accuracy ("optimal_inaccurate") and no
-    tol vouches for the point.
+    gap ≤ tol·⟨G, Q⟩ and STALLED if not; INACCURATE if Clarabel only reached its reduced accuracy ("optimal_inaccurate")
+    and no tol vouches for the point.
 
     Raises MissingPackageError without cvxpy or Clarabel, CurvatureError for a Custom H without cvxpy_form, SolveError
     if Clarabel ends in any other way, naming its status; no other solver is tried.

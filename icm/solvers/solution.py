@@ -23,7 +23,7 @@ class Status(Enum):
     INACCURATE = "inaccurate: the reference solver itself reports a reduced accuracy on the sampled program"
     UNBOUNDED = "unbounded: the objective falls without end along the direction"
     UNDECIDED = "undecided: G meets the slope of H at infinity to within rounding, so the program may be unbounded"
-    OVERFLOW = "overflow: the optimum is beyond the range of the number type; rescale G or H"
+    OVERFLOW = "overflow: the optimum is too large or too small for the number type; rescale G or H"
     STALLED = "stalled: the gap is what could be reached, and above the tolerance"
 
     @property

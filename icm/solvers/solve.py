@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from icm.curvature import Curvature
+from icm.curvature import Curvature, Custom
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
 from icm.solvers.solution import Solution, Status
@@ -36,7 +37,8 @@ def solve(
     tol bounds gap/⟨G, Q⟩; None means 1e−10 in float64 (1e−8 for "matrix"), 1e−5 in float32, 2e−2 in 16 bits, and no
     demand on the sampled methods, whose gap is against the exact program. `seed` starts "matrix" and the samples.
 
-    Raises InputError for a G, method or option that cannot be used, SolveError (with the solution inside) if tol is
+    Raises InputError for a G, method or option that cannot be used, CurvatureError for a Custom H that is not convex at
+    the radii of the solution, SolveError (with the solution inside) if tol is
     missed and on_failure is "raise". An unbounded program is a status with a direction, not an error.
     Source: Su, arXiv 2511.00674.
     """
@@ -67,10 +69,11 @@ def solve_program(
         raise InputError(f"method={method!r}: choose one of {', '.join(get_args(Method))}")
     if on_failure not in ("raise", "return"):
         raise InputError(f"on_failure={on_failure!r}: choose 'raise' or 'return'")
-    if tol is not None and not tol > 0:
-        raise InputError(f"tol={tol}: a relative gap is bounded by a number > 0")
-    if max_iterations < 1 or samples < 1:
-        raise InputError(f"max_iterations={max_iterations}, samples={samples}: both must be at least 1")
+    if tol is not None and not (isinstance(tol, numbers.Real) and tol > 0):
+        raise InputError(f"tol={tol!r}: a relative gap is bounded by a number > 0")
+    for name, count, least in (("max_iterations", max_iterations, 1), ("samples", samples, 1), ("seed", seed, 0)):
+        if not isinstance(count, numbers.Integral) or not least <= count < 2**63:
+            raise InputError(f"{name}={count!r}: give an integer, at least {least} and below 2^63")
     if tol is None:
         tol = _default_tol(method, program.G.dtype)
     if method == "matrix":
@@ -83,9 +86,17 @@ def solve_program(
         solution = solve_reference(program, tol, samples=samples, seed=seed, spectral=method == "spectral-reference")
     else:
         solution = _solve_spectral(program, reduced or program.reduce(), method, tol, max_iterations)
+    _check_radii(program.H, solution.sigma)
     if on_failure == "raise":
         _raise_failures(solution)
     return solution
+
+
+def _check_radii(H: Curvature, sigma: Tensor) -> None:
+    """Convexity beyond the radii that a Custom curvature was checked at must not be taken on trust."""
+    for part in H.parts:
+        if isinstance(part, Custom):
+            part.reaching(float(sigma.nan_to_num(0.0).amax()))
 
 
 def _default_tol(method: str, dtype: torch.dtype) -> float:
@@ -154,7 +165,7 @@ def _orthogonal(reduced: SpectralProgram, sigma: Tensor, dtype: torch.dtype) -> 
     noise = torch.finfo(dtype).eps * max(reduced.U.shape[-2], reduced.dim)
     support = reduced.g > noise * reduced.g[..., :1]
     low = sigma.masked_fill(~support, math.inf).amin(-1)
-    level = (sigma.amax(-1) - low).abs() <= 8 * torch.finfo(sigma.dtype).eps * low
+    level = (sigma.amax(-1) - low).abs() <= 8 * noise * low
     return level & (sigma.masked_fill(support, 0.0).amax(-1) <= noise * low) & (low > 0) & support.any(-1)
 
 

@@ -6,6 +6,7 @@ Q has singular values σ (k of them, padded with dim − k zeros) and ζ is unif
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from icm.sphere import powers
 from icm.sphere.powers import Moments
 from icm.sphere.rule import Rule, rule
 
+_NEGLIGIBLE = 1e-150  # of σ₁: squares below would underflow; such values are zeros
 _ROUNDING = 4e-15  # relative error of a closed or trapezoid expectation, per unit of (8 + p); measured, see benchmarks
 
 
@@ -28,7 +30,8 @@ class Expectation:
     """f(σ) = E H(‖Qζ‖) with all that Newton's method and a certificate need, in float64.
 
     size (…) is σ₁ and x (…, k) = σ/σ₁; value (…) is f; weight and bend (…, k) are w_i and w'(λ_i) in units with
-    ∂f/∂σ_i = 2 x_i weight_i. error (…) bounds the relative error of value and slopes.
+    ∂f/∂σ_i = 2 x_i weight_i. error (…) bounds the relative error of value and slopes; for a Custom H it is
+    an estimate from two levels of the general rule.
     """
 
     size: Tensor
@@ -61,6 +64,7 @@ def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0, estimate: bool
     size = sigma.amax(-1)
     alive = size > 0
     x = torch.where(alive[:, None], sigma / size.where(alive, torch.ones_like(size))[:, None], 1.0)
+    x = x.where(x > _NEGLIGIBLE, 0.0)
     total: Moments | None = None
     error = torch.zeros_like(size)
     for part in H.parts:
@@ -79,11 +83,19 @@ def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0, estimate: bool
     )
 
 
+def _product(scale: float, size: Tensor, p: float) -> Tensor:
+    """scale · size^p, also where one factor leaves float64 and the product does not."""
+    direct = scale * size**p
+    if p == 0 or scale == 0 or bool((torch.isfinite(direct) & ((direct > 0) | (size == 0))).all()):
+        return direct
+    return (scale ** (0.5 / p) * size * scale ** (0.5 / p)) ** p
+
+
 def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int, estimate: bool) -> tuple[Moments, Tensor]:
     """Moments of one summand, weight and bend in units of H/σ₁, and their relative error."""
     if isinstance(H, Power):
         moments = powers.power(x, dim, H.exponent)
-        value, slope = H.scale * size**H.exponent, H.scale * size ** (H.exponent - 1)
+        value, slope = _product(H.scale, size, H.exponent), _product(H.scale, size, H.exponent - 1)
         moments = Moments(value * moments.value, slope[:, None] * moments.weight, slope[:, None] * moments.bend)
         return moments, torch.full_like(size, power_error(H.exponent))
     if isinstance(H, Exponential):
@@ -153,7 +165,11 @@ def spectrum(sigma: Any, dim: int) -> Tensor:
     require_finite(sigma, "sigma")
     if bool((sigma < 0).any()):
         raise InputError(f"sigma has the negative entry {float(sigma.min())}; singular values are ≥ 0")
-    if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
+    try:
+        valid = not isinstance(dim, bool) and operator.index(dim) >= 1
+    except TypeError:
+        valid = False
+    if not valid:
         raise InputError(f"dim={dim!r}: the dimension of ζ is an integer ≥ 1")
     if sigma.shape[-1] > dim:
         raise InputError(

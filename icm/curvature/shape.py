@@ -129,6 +129,11 @@ class Curvature(ABC):
         """sup {r : H'(r) ≤ slope}, elementwise: the derivative of the conjugate H*; infinite where H' stays below."""
         return _invert(self._slope, slope, self._log_range)
 
+    def balancing_radius(self, slope: Tensor) -> Tensor:
+        """Where H' reaches `slope`, or H's own length where it never does or does at once: a unit to solve in."""
+        radius, own = self.radius_at_slope(slope), self.length_scale
+        return torch.where(torch.isfinite(radius) & (radius > 0), radius, own if math.isfinite(own) else 1.0)
+
     def radius_at_chord(self, slope: Tensor) -> Tensor:
         """An upper bound of sup {r : H(r) ≤ slope · r}, elementwise; infinite where H stays below the line."""
         return _invert(lambda r: self._value(r) / r, slope, self._log_range)

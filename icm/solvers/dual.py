@@ -68,3 +68,10 @@ def norm_dual(g: Tensor, dim: int, p: float, tol: float, max_iterations: int) ->
         v=v * size[:, None],
         iterations=found.iterations,
     )
+
+
+def length_of_power(H: Power, size: Tensor, N: Tensor) -> Tensor:
+    """ℓ with σ* = ℓ v for H = c r^p, p > 1, where v minimises ½N² − ⟨g/size, v⟩: there g = size N^{2−p} ∇N^p/p, so
+    c p ℓ^{p−1} N(v)^{p−2} = size."""
+    p = H.exponent
+    return (size / (H.scale * p) / N ** (p - 2)) ** (1 / (p - 1))

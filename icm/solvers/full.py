@@ -11,7 +11,7 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.program import Program, SpectralProgram
 from icm.solvers.boundedness import Decision, decide
-from icm.solvers.certificate import matrix_gap, norm
+from icm.solvers.certificate import matrix_gap
 from icm.solvers.solution import Solution, Status
 
 _POLAR = 1e-6  # distance from a multiple of the polar factor, relative, below which Q counts as one
@@ -36,8 +36,8 @@ class Task:
     def lift(self, sigma: Tensor) -> Tensor:
         """U diag(σ) Vᵀ (rows, m, n) in float64 for sigma (rows, k)."""
         k = sigma.shape[-1]
-        U = self.reduced.U.double().reshape(-1, self.G.shape[-2], k)[self.rows]
-        Vh = self.reduced.Vh.double().reshape(-1, k, self.G.shape[-1])[self.rows]
+        U = self.reduced.U.reshape(-1, self.G.shape[-2], k)[self.rows]
+        Vh = self.reduced.Vh.reshape(-1, k, self.G.shape[-1])[self.rows]
         return (U * sigma[:, None, :]) @ Vh
 
 
@@ -128,7 +128,7 @@ def _certify(program: Program, task: Task, Q: Tensor) -> tuple[Tensor, Tensor]:
 def _is_polar(reduced: SpectralProgram, Q: Tensor) -> Tensor:
     """Whether Q (B, m, n) ≠ 0 is a multiple of the polar factor of G on its range, to _POLAR."""
     g = reduced.g.reshape(len(Q), -1)
-    support = g > g[:, :1] * torch.finfo(reduced.U.dtype).eps * max(Q.shape[-2:])
+    support = g > g[:, :1] * torch.finfo(torch.float64).eps * max(Q.shape[-2:])
     polar = reduced.lift(support.to(g.dtype).reshape_as(reduced.g)).double().reshape_as(Q)
     largest = Q.abs().amax((-2, -1), keepdim=True)
     Q = Q / largest.where(largest > 0, 1.0)
@@ -137,14 +137,7 @@ def _is_polar(reduced: SpectralProgram, Q: Tensor) -> Tensor:
     return distance < _POLAR * torch.linalg.matrix_norm(Q)
 
 
-def frobenius(G: Tensor) -> Tensor:
-    """‖G‖_F (B,) for G (B, …) ≠ 0, at any scale that float64 holds."""
-    return norm(G.flatten(1))
-
-
 def radius_unit(H: Curvature, size: Tensor, dim: int, dual: Tensor | None) -> Tensor:
     """The unit of ‖Qζ‖ (B,) for ‖G‖_F = size: a law concentrated at its mean has ‖Qζ‖ = ‖Q‖_F/√n, needing
     H' = √n ‖G‖_F there, or H' = max ⟨G, V⟩/E‖Vζ‖ = dual where that is known."""
-    radius = H.radius_at_slope(math.sqrt(dim) * size if dual is None else dual)
-    fallback = H.length_scale if math.isfinite(H.length_scale) else 1.0
-    return torch.where(radius.isfinite() & (radius > 0), radius, fallback)
+    return H.balancing_radius(math.sqrt(dim) * size if dual is None else dual)

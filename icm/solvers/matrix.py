@@ -17,8 +17,9 @@ from torch import Tensor
 
 from icm.curvature import Curvature, Power
 from icm.program import Program
-from icm.solvers.certificate import mean_length, reach
-from icm.solvers.full import begin, finish, frobenius, radius_unit
+from icm.solvers.certificate import mean_length, norm, reach
+from icm.solvers.dual import length_of_power
+from icm.solvers.full import begin, finish, radius_unit
 from icm.solvers.solution import Solution
 from icm.sphere import expect
 
@@ -72,10 +73,9 @@ def solve_matrix(program: Program, tol: float = 1e-8, max_iterations: int = 2000
 
 def _solve_power(G: Tensor, H: Power, start: Tensor, tol: float, max_iterations: int) -> tuple[Tensor, Tensor]:
     """Q* (B, m, n) for H = c r^p, p > 1, and the iterations (B,)."""
-    p, size = H.exponent, frobenius(G)
-    V, N, iterations = _norm_dual(G / size[:, None, None], p, start, tol, max_iterations)
-    # ∇N^p = p N^{p−2} G/‖G‖ at the minimiser of ½N² − ⟨G/‖G‖, V⟩, so c ℓ^{p−1} p N^{p−2} = ‖G‖.
-    length = (size / (H.scale * p) / N ** (p - 2)) ** (1 / (p - 1))
+    size = norm(G.flatten(1))
+    V, N, iterations = _norm_dual(G / size[:, None, None], H.exponent, start, tol, max_iterations)
+    length = length_of_power(H, size, N)
     return V * length[:, None, None], iterations
 
 
@@ -106,7 +106,7 @@ def _solve_general(
     G: Tensor, H: Curvature, dual: Tensor | None, start: Tensor, tol: float, max_iterations: int
 ) -> tuple[Tensor, Tensor]:
     """Q* (B, m, n) for H for which the program is bounded and Q* ≠ 0, and the iterations (B,)."""
-    dim, size = G.shape[-1], frobenius(G)
+    dim, size = G.shape[-1], norm(G.flatten(1))
     direction = G / size[:, None, None]
     unit = math.sqrt(dim) * radius_unit(H, size, dim, dual)
     bound = reach(size[:, None], dim, H, dual) / unit

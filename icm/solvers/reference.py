@@ -18,7 +18,8 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.errors import MissingPackageError, SolveError
 from icm.program import Program
-from icm.solvers.full import begin, finish, frobenius, radius_unit
+from icm.solvers.certificate import norm
+from icm.solvers.full import begin, finish, radius_unit
 from icm.solvers.solution import Solution
 from icm.sphere.sampling import directions
 
@@ -44,7 +45,7 @@ def solve_reference(
     task, H, dim = begin(program), program.H, program.dim
     rows, Q, sigma = task.rows, task.G[task.rows], None
     targets = task.reduced.g.reshape(len(task.G), -1)[rows] if spectral else Q
-    size = frobenius(targets)
+    size = norm(targets.flatten(1))
     radius = radius_unit(H, size, dim, task.dual)
     length = math.sqrt(dim) * radius
     zeta = math.sqrt(dim) * directions(samples, dim, seed)

@@ -19,7 +19,7 @@ from icm.errors import InputError
 from icm.solvers import certificate
 from icm.solvers.boundedness import Decision, decide
 from icm.solvers.closed_form import coefficients, solve_closed_form
-from icm.solvers.dual import norm_dual
+from icm.solvers.dual import length_of_power, norm_dual
 from icm.solvers.newton import Local, minimise
 from icm.solvers.solution import Status
 from icm.sphere import expect, uses_rule
@@ -108,9 +108,7 @@ def _start(decision: Decision, rows: Tensor, H: Curvature) -> Tensor | None:
     """Along the maximiser of the dual, which H' balances where it reaches N†; None where no dual was needed."""
     if decision.v is None or decision.length is None or decision.upper is None:
         return None
-    radius = H.radius_at_slope(decision.upper[rows])
-    radius = radius.where(torch.isfinite(radius) & (radius > 0), H.length_scale)
-    return decision.v[rows] * (radius / decision.length[rows])[:, None]
+    return decision.v[rows] * (H.balancing_radius(decision.upper[rows]) / decision.length[rows])[:, None]
 
 
 def _certify(
@@ -150,8 +148,7 @@ def _solve_power(g: Tensor, dim: int, H: Power, tol: float, max_iterations: int)
     size = g.amax(-1)
     # A relative gap δ in ½N² is one of δ p/(p−1) or less in the value of the power itself.
     dual = norm_dual(g / size[:, None], dim, p, tol * (p - 1) / p, max_iterations)
-    # At the minimiser of ½N² − ⟨g, v⟩: ∇N^p = p N^{p−2} g, so c ℓ^{p−1} p N^{p−2} = ‖g‖ fixes the length ℓ.
-    length = (size / (H.scale * p) / dual.length ** (p - 2)) ** (1 / (p - 1))
+    length = length_of_power(H, size, dual.length)
     # N(σ*) = (N†/(c p))^{1/(p−1)}, and N(σ) ≥ E‖diag(σ)ζ‖ ≥ κ_n ‖σ‖₂.
     rho = (size * dual.upper / (H.scale * p)) ** (1 / (p - 1)) / certificate.mean_length(dim)
     return dual.v * length[:, None], rho, dual.iterations
@@ -166,9 +163,7 @@ def _solve_general(
     direction = g / size[:, None]
     if start is None:
         # A law concentrated at its mean has ‖Qζ‖ = ‖σ‖/√n and needs H' = √n ‖g‖ there.
-        radius = H.radius_at_slope(math.sqrt(dim) * size)
-        fallback = H.length_scale if math.isfinite(H.length_scale) else 1.0
-        radius = torch.where(torch.isfinite(radius) & (radius > 0), radius, fallback)
+        radius = H.balancing_radius(math.sqrt(dim) * size)
         start = direction * (math.sqrt(dim) * radius)[:, None]
         start = _on_ray(g, dim, H, start, level)
     unit = certificate.norm(start)

@@ -112,32 +112,25 @@ def _block(lam: Tensor, log_t: Tensor, step: Tensor, gamma: Tensor, beta: Tensor
         base = step * torch.exp(lift * log_t - 0.5 * torch.log1p(z).sum(-1))
     v = z.add_(1).reciprocal_()
     C = v * lam[:, None, :]
-    f, P = [torch.ones_like(log_t)], list[Tensor]()
+    f, P = C.new_ones(*log_t.shape, top + 1), C.new_empty(*log_t.shape, top)
     C_power = C
     for order in range(1, top + 1):
-        P.append(C_power.sum(-1))
-        f.append(_dot(P, f[::-1]) / (2 * order))
+        P[..., order - 1] = C_power.sum(-1)
+        f[..., order] = torch.linalg.vecdot(P[..., :order], f[..., :order].flip(-1)) / (2 * order)
         if order < top:
             C_power = C_power * C
-    columns = [(gamma[:, j, None], beta[:, j, None]) for j in range(top)]
-    value = (base * _dot([c[0] for c in columns], f[1:])).sum(-1)
-    # Σ_κ β_κ Σ_l f_l C^{κ−l} = Σ_m e_m C^m with e_m = Σ_κ β_κ f_{κ−m}: Horner's rule, and its derivative dA in C.
-    e = [_dot([c[1] for c in columns[m:]], f)[:, :, None] for m in range(top)]
-    A, dA = e[-1].expand_as(C), torch.zeros_like(e[-1])
-    for e_m in reversed(e[:-1]):
+    value = (base * torch.linalg.vecdot(f[..., 1:], gamma[:, None])).sum(-1)
+    # Σ_κ β_κ Σ_l f_l C^{κ−l} = Σ_m e_m C^m with e_m = Σ_κ β_κ f_{κ−m}, a product with the Hankel matrix of β.
+    column = torch.arange(top, device=lam.device)
+    hankel = torch.nn.functional.pad(beta, (0, top))[:, column[:, None] + column]
+    e = torch.bmm(f[..., :top], hankel)[..., None]
+    A, dA = e[:, :, -1].expand_as(C), C.new_zeros(())  # Horner's rule in C, and its derivative
+    for m in range(top - 2, -1, -1):
         dA = torch.addcmul(A, dA, C)
-        A = torch.addcmul(e_m, A, C)
+        A = torch.addcmul(e[:, :, m], A, C)
     weight = torch.bmm(base[:, None], v * A)[:, 0]
     bend = torch.bmm(base[:, None], torch.addcmul(-two_t * A, v, dA) * v * v)[:, 0]
     return Moments(value, weight, bend)
-
-
-def _dot(first: list[Tensor], second: list[Tensor]) -> Tensor:
-    """Σ_j first_j second_j over the shorter list."""
-    total = first[0] * second[0]
-    for a, b in zip(first[1:], second[1:], strict=False):
-        total = torch.addcmul(total, a, b)
-    return total
 
 
 def _nodes(lam: Tensor, least: int, most: int, lift: float) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ GAP = 1e-10
 ALIGNMENT = 1e-6
 INVARIANCE = 1e-12
 CURVATURES = ("r^1.5", "r^2.39", "r^3", "r^10.5", "r^2 + 3*r^4", "exp(1)", "r^2 + 0.5*r")
-SHAPES = ((5, 8), (8, 8), (8, 5))
+SHAPES = ((5, 8), (8, 8), (8, 5), (16, 24))
 
 
 def _matrix(g: Tensor, m: int, n: int, seed: int) -> Tensor:

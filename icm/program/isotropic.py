@@ -50,7 +50,7 @@ class Program:
         return self.G.shape[-1]
 
     def objective(self, Q: Any) -> Float[Tensor, "*batch"]:
-        """F(Q) for Q (…, m, n), exact, in Q's dtype."""
+        """F(Q) for Q (…, m, n), evaluated as in `icm.sphere.mean`, in Q's dtype."""
         Q = self._update(Q)
         linear = (Q.double() * self.G.double()).sum((-2, -1))
         return (expect(self.H, torch.linalg.svdvals(Q.double()), self.dim).value - linear).to(Q.dtype)

@@ -21,21 +21,21 @@ _BLOCK = 1 << 17  # elements of U scaled at a time
 class SpectralProgram:
     """g (…, k) descending, dim = n, H; U (…, m, k) and Vh (…, k, n) lead back to matrices. All float64."""
 
-    g: Tensor
+    g: Float[Tensor, "*batch k"]
     dim: int
     H: Curvature
-    U: Tensor
-    Vh: Tensor
+    U: Float[Tensor, "*batch m k"]
+    Vh: Float[Tensor, "*batch k n"]
 
-    def objective(self, sigma: Tensor) -> Float[Tensor, "*batch"]:
+    def objective(self, sigma: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
         """f(σ) − ⟨g, σ⟩ for sigma (…, k) ≥ 0."""
         return expect(self.H, sigma, self.dim).value - (self.g * sigma).sum(-1)
 
-    def gradient(self, sigma: Tensor) -> Float[Tensor, "*batch k"]:
+    def gradient(self, sigma: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch k"]:
         """∇f(σ) − g."""
         return expect(self.H, sigma, self.dim).slopes - self.g
 
-    def lift(self, sigma: Tensor) -> Float[Tensor, "*batch m n"]:
+    def lift(self, sigma: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch m n"]:
         """U diag(σ) Vᵀ, float64."""
         if self.U.ndim == 2:
             return (self.U * sigma) @ self.Vh

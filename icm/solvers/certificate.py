@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from icm.curvature import Curvature
@@ -46,7 +47,9 @@ def reach(g: Tensor, dim: int, H: Curvature, dual: Tensor | None = None) -> Tens
     return H.radius_at_chord(longest) / kappa
 
 
-def spectral_gap(g: Tensor, sigma: Tensor, e: Expectation, rho: Tensor, m: int, n: int) -> Tensor:
+def spectral_gap(
+    g: Float[Tensor, "b k"], sigma: Float[Tensor, "b k"], e: Expectation, rho: Float[Tensor, " b"], m: int, n: int
+) -> Float[Tensor, " b"]:
     """The bound at Q = U diag(σ) Vᵀ (m × n) for σ (B, k), where e = expect(H, σ, n)."""
     residual = g - e.slopes
     size, length = norm(g), e.size * e.x.norm(dim=-1)
@@ -59,7 +62,13 @@ def spectral_gap(g: Tensor, sigma: Tensor, e: Expectation, rho: Tensor, m: int, 
     return gap.where(~gap.isnan(), torch.inf)
 
 
-def matrix_gap(G: Tensor, Q: Tensor, dim: int, H: Curvature, dual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def matrix_gap(
+    G: Float[Tensor, "b m n"],
+    Q: Float[Tensor, "b m n"],
+    dim: int,
+    H: Curvature,
+    dual: Float[Tensor, " b"] | None = None,
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """(value, gap) of F at any Q (B, m, n), float64 like G: the gradient is evaluated exactly at that Q. `dual` is as
     in `reach`."""
     U, sigma, Vh = torch.linalg.svd(Q, full_matrices=False)

@@ -44,9 +44,10 @@ class Solution:
 
     Q (…, m, n) and sigma (…, k), its singular values in the order of g, have G's dtype; g (…, k) are G's own,
     descending, float64, like gain = ⟨G, Q⟩, value = F(Q) and gap ≥ F(Q) − F* (…). `orthogonal` (…) says whether
-    Q ≠ 0 is a multiple of the polar factor on G's range. Where the program is unbounded, Q is NaN, value −∞, gap ∞,
-    and F falls along `direction` D (…, m, n), of unit Frobenius norm. For H with a finite slope at 0 or infinity,
-    margin (…) is max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity: positive where the program is unbounded.
+    Q ≠ 0 is a multiple of the polar factor on G's range, as far as G's dtype and the method resolve it. Where the
+    program is unbounded, Q is NaN, value −∞, gap ∞, and F falls along `direction` D (…, m, n), of unit Frobenius norm.
+    For H with a finite slope at 0 or infinity, margin (…) is max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity:
+    positive where the program is unbounded.
     """
 
     Q: Float[Tensor, "*batch m n"]

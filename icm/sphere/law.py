@@ -34,26 +34,28 @@ class Expectation:
     an estimate from two levels of the general rule.
     """
 
-    size: Tensor
-    x: Tensor
-    value: Tensor
-    weight: Tensor
-    bend: Tensor
-    error: Tensor
+    size: Float[Tensor, "*batch"]
+    x: Float[Tensor, "*batch k"]
+    value: Float[Tensor, "*batch"]
+    weight: Float[Tensor, "*batch k"]
+    bend: Float[Tensor, "*batch k"]
+    error: Float[Tensor, "*batch"]
 
     @property
-    def slopes(self) -> Tensor:
+    def slopes(self) -> Float[Tensor, "*batch k"]:
         """∇f (…, k)."""
         return 2 * (self.x * self.weight).where(self.x > 0, torch.zeros_like(self.x))
 
     @property
-    def stiffness(self) -> Tensor:
+    def stiffness(self) -> Float[Tensor, "*batch k"]:
         """d(σ R(σ²))/dσ at every σ_i (…, k), R = 2w: the diagonal D of
         ∇²f = D + 4 diag(x) L diag(x)/σ₁ with L_ij = ½ (w_i − w_j)/(λ_i − λ_j) in normalised λ = x²."""
         return (2 * self.weight + 4 * self.x.square() * self.bend) / self.size[..., None]
 
 
-def expect(H: Curvature, sigma: Tensor, dim: int, level: int = 0, estimate: bool = True) -> Expectation:
+def expect(
+    H: Curvature, sigma: Float[Tensor, "*batch k"], dim: int, level: int = 0, estimate: bool = True
+) -> Expectation:
     """E H(‖Qζ‖), its slopes and second derivatives for sigma (…, k) ≥ 0, float64, in any order.
 
     `level` refines the general rule, which integrates Custom curvatures; above 0, `estimate` adds its error, from
@@ -139,10 +141,10 @@ def _by_rule(H: Curvature, x: Tensor, size: Tensor, law: Rule) -> Moments:
 
 
 def mean(H: Curvature | str, sigma: Any, dim: int) -> Float[Tensor, "*batch"]:
-    """E H(‖Qζ‖) for singular values sigma (…, k ≤ dim), ζ uniform on the unit sphere of R^dim; exact, no sampling.
+    """E H(‖Qζ‖) for singular values sigma (…, k ≤ dim), ζ uniform on the unit sphere of R^dim; no sampling.
 
     Powers and exponentials by the integrals of `sphere.powers` (relative error below 1e−12, 5e−12 at dim 4096),
-    other H by the rule of `sphere.rule`. The result has sigma's dtype and device.
+    Custom H by the rule of `sphere.rule` at its first level. The result has sigma's dtype and device.
 
     Raises InputError for negative, non-finite or empty sigma, and for k > dim.
     """

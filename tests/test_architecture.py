@@ -128,7 +128,7 @@ def test_checker_catches_a_long_file(tmp_path):
     ["see https://py" + "pi.org/x", "files.python" + "hosted.org", "open('/t" + "mp/x')", "cd /ho" + "me/me"],
 )
 def test_checker_catches_a_forbidden_word(tmp_path, text):
-    (tmp_path / "page.md").write_text(f"docs/work/plan.md and a/tmp/b are fine\n{text}\n", encoding="utf-8")
+    (tmp_path / "page.md").write_text(f"docs/home/plan.md and a/tmp/b are fine\n{text}\n", encoding="utf-8")
     faults = forbidden_words(tmp_path)
     assert len(faults) == 1
     assert faults[0].startswith("page.md, line 2")

@@ -20,6 +20,7 @@ from icm.curvature import Curvature
 from icm.sphere import Expectation, expect
 from icm.sphere.powers import gamma_ratio
 
+_LEAST_GAIN = 1e-290
 _EPS = torch.finfo(torch.float64).eps
 
 
@@ -82,3 +83,25 @@ def matrix_gap(
     relative = e.error + _svd_error(*Q.shape[-2:])
     evaluation = relative * (e.value + linear.abs() + (rho + norm(sigma)) * (slope_size + size))
     return e.value - linear, core.clamp(min=0) + evaluation
+
+
+def rounded(
+    G: Float[Tensor, "b m n"], Q: Float[Tensor, "b m n"], dtype: torch.dtype, H: Curvature, value: Tensor, gap: Tensor
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """(gain, value, gap) of F at Q (B, m, n), float64, rounded to `dtype`, from value and gap at Q itself.
+
+    F(Q̃) − F* = (F(Q̃) − F(Q)) + (F(Q) − F*): rounding costs its effect on F, of second order, and not ρ times its
+    effect on ∇F. The gap counts twice, for it holds the error of evaluating either value.
+    """
+    if dtype != torch.float64:
+        Q = Q.to(dtype).double()
+        before, sigma = value, torch.linalg.svdvals(Q)
+        value = expect(H, sigma, Q.shape[-1], level=1).value - (Q * G).sum((-2, -1))
+        gap = 2 * gap + (value - before).clamp(min=0)
+    return (Q * G).sum((-2, -1)), value, gap.where(~gap.isnan(), torch.inf)
+
+
+def in_range(gain: Tensor, longest: Tensor, largest: float) -> Tensor:
+    """Whether an answer (B,) with ⟨G, Q⟩ = gain and size `longest` fits a number type with the maximum `largest`, and
+    its gap float64: below 1e−290 a gap underflows and would seem to vanish."""
+    return torch.isfinite(gain) & (gain >= _LEAST_GAIN) & (longest >= 1 / largest) & (longest <= largest)

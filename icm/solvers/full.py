@@ -11,7 +11,7 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.program import Program, SpectralProgram
 from icm.solvers.boundedness import Decision, decide
-from icm.solvers.certificate import matrix_gap
+from icm.solvers.certificate import in_range, matrix_gap, rounded
 from icm.solvers.solution import Solution, Status
 
 _POLAR = 1e-6  # distance from a multiple of the polar factor, relative, below which Q counts as one
@@ -65,13 +65,16 @@ def finish(
     decision, rows = task.decision, task.rows
     status, gap, count = list(decision.status), decision.gap.clone(), decision.iterations.clone()
     lost = torch.tensor([s is Status.UNBOUNDED for s in status], device=G.device)
-    value = torch.zeros_like(gap).masked_fill(lost, -math.inf)
+    gain, value = torch.zeros_like(gap), torch.zeros_like(gap).masked_fill(lost, -math.inf)
     full, spectrum = torch.zeros_like(G), torch.zeros_like(task.reduced.g.reshape(len(G), -1))
     if len(rows):
         count[rows] += iterations
         full[rows], spectrum[rows] = Q, torch.linalg.svdvals(Q) if sigma is None else sigma
-        value[rows], gap[rows] = _certify(program, task, Q)
-        for row, found in zip(rows.tolist(), _statuses(task, Q, gap[rows], tol, dtype, exact), strict=True):
+        at_Q = matrix_gap(G[rows], Q, program.dim, program.H, task.dual)
+        gain[rows], value[rows], gap[rows] = rounded(G[rows], Q, dtype, program.H, *at_Q)
+        largest = torch.finfo(dtype).max
+        fits = in_range((Q * G[rows]).sum((-2, -1)), Q.abs().amax((-2, -1)), largest)
+        for row, found in zip(rows.tolist(), _statuses(gain[rows], gap[rows], fits, tol, exact), strict=True):
             status[row] = found
         over = torch.tensor([s is Status.OVERFLOW for s in status], device=G.device)
         value, gap, lost = value.masked_fill(over, math.nan), gap.masked_fill(over, math.inf), lost | over
@@ -83,7 +86,7 @@ def finish(
         Q=full.masked_fill(lost[:, None, None], math.nan).reshape(shape).to(dtype),
         sigma=spectrum.masked_fill(lost[:, None], math.nan).reshape(task.reduced.g.shape).to(dtype),
         g=task.reduced.g,
-        gain=(full * G).sum((-2, -1)).masked_fill(lost, math.nan).reshape(batch),
+        gain=gain.masked_fill(lost, math.nan).reshape(batch),
         value=value.reshape(batch),
         gap=gap.reshape(batch),
         statuses=tuple(status),
@@ -97,32 +100,17 @@ def finish(
     )
 
 
-def _statuses(task: Task, Q: Tensor, gap: Tensor, tol: float, dtype: torch.dtype, exact: Tensor | None) -> list[Status]:
+def _statuses(gain: Tensor, gap: Tensor, fits: Tensor, tol: float, exact: Tensor | None) -> list[Status]:
     """The Status of every row from its gap, or, without a tol, from the word of its method."""
     sampled = math.isinf(tol)
-    good = gap <= tol * (Q * task.G[task.rows]).sum((-2, -1))
+    good = gap <= tol * gain
     if sampled:
         good = torch.ones_like(good) if exact is None else exact
-    largest = Q.abs().amax((-2, -1))
-    in_range = (largest > 0) & (largest <= torch.finfo(dtype).max)
     best, worst = (Status.SAMPLED, Status.INACCURATE) if sampled else (Status.OPTIMAL, Status.STALLED)
     return [
         (best if fine else worst) if holds else Status.OVERFLOW
-        for fine, holds in zip(good.tolist(), in_range.tolist(), strict=True)
+        for fine, holds in zip(good.tolist(), fits.tolist(), strict=True)
     ]
-
-
-def _certify(program: Program, task: Task, Q: Tensor) -> tuple[Tensor, Tensor]:
-    """value and gap (rows,) at Q (rows, m, n) rounded to G's dtype: F(Q̃) − F* = (F(Q̃) − F(Q)) + (F(Q) − F*), so that
-    rounding costs its effect on F, of second order, and not ρ times its effect on ∇F."""
-    G, dim, H = task.G[task.rows], program.dim, program.H
-    value, gap = matrix_gap(G, Q, dim, H, task.dual)
-    if program.G.dtype != torch.float64:
-        exact = value
-        value, direct = matrix_gap(G, Q.to(program.G.dtype).double(), dim, H, task.dual)
-        # Twice the gap: it holds the error of evaluating either value.
-        gap = torch.minimum(direct, 2 * gap + (value - exact).clamp(min=0))
-    return value, gap.where(~gap.isnan(), torch.inf)
 
 
 def _is_polar(reduced: SpectralProgram, Q: Tensor) -> Tensor:

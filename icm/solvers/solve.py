@@ -12,8 +12,9 @@ from torch import Tensor
 from icm.curvature import Curvature, Custom
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
+from icm.solvers.certificate import rounded
 from icm.solvers.solution import Solution, Status
-from icm.solvers.spectrum import solve_spectrum
+from icm.solvers.spectrum import SpectralMethod, solve_spectrum
 
 Method = Literal["auto", "newton", "closed-form", "matrix", "reference", "spectral-reference"]
 
@@ -108,35 +109,38 @@ def _default_tol(method: str, dtype: torch.dtype) -> float:
 
 
 def _solve_spectral(
-    program: Program, reduced: SpectralProgram, method: Method, tol: float, max_iterations: int
+    program: Program, reduced: SpectralProgram, method: SpectralMethod, tol: float, max_iterations: int
 ) -> Solution:
     batch, k, dtype = reduced.g.shape[:-1], reduced.g.shape[-1], program.G.dtype
     found = solve_spectrum(
         reduced.g.reshape(-1, k),
         program.dim,
         program.H,
-        method="newton" if method == "newton" else "closed-form" if method == "closed-form" else "auto",
+        method=method,
         tol=tol,
         max_iterations=max_iterations,
         outputs=program.G.shape[-2],
         largest=torch.finfo(dtype).max,
     )
     sigma = found.sigma.reshape(*batch, k)
-    Q = reduced.lift(sigma).to(dtype)
-    gain, value, gap = ((reduced.g * sigma).sum(-1), found.value.reshape(batch), found.gap.reshape(batch))
-    statuses = list(found.status)
+    Q = reduced.lift(sigma)
+    gain, value, gap, statuses = (reduced.g * sigma).sum(-1).reshape(-1), found.value, found.gap, list(found.status)
     if dtype != torch.float64:
-        gain, value, gap = _rounded(program, Q, gain, value, gap)
-        for i in (gap > tol * gain).flatten().nonzero()[:, 0].tolist():
-            statuses[i] = Status.STALLED if statuses[i] is Status.OPTIMAL else statuses[i]
+        rows = torch.isfinite(value).nonzero()[:, 0]
+        if len(rows):
+            G, exact = (X.double().reshape(-1, *Q.shape[-2:])[rows] for X in (program.G, Q))
+            at_Q = rounded(G, exact, dtype, program.H, value[rows], gap[rows])
+            gain[rows], value[rows], gap[rows] = at_Q
+        for i in (gap > tol * gain).nonzero()[:, 0].tolist():
+            statuses[i] = Status.STALLED if statuses[i] is Status.OPTIMAL and gain[i] > 0 else statuses[i]
     direction = None if found.direction is None else reduced.lift(found.direction.reshape(*batch, k)).to(dtype)
     return Solution(
-        Q=Q,
+        Q=Q.to(dtype),
         sigma=sigma.to(dtype),
         g=reduced.g,
-        gain=gain,
-        value=value,
-        gap=gap,
+        gain=gain.reshape(batch),
+        value=value.reshape(batch),
+        gap=gap.reshape(batch),
         statuses=tuple(statuses),
         orthogonal=_orthogonal(reduced, sigma, dtype),
         iterations=found.iterations.reshape(batch),
@@ -145,18 +149,6 @@ def _solve_spectral(
         curvature=program.H,
         direction=direction,
         margin=None if found.margin is None else found.margin.reshape(batch),
-    )
-
-
-def _rounded(program: Program, Q: Tensor, gain: Tensor, value: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(gain, value, gap) at the rounded Q from those at the unrounded one: F(Q) − F* grows by the difference of F."""
-    Q = Q.double()
-    there = torch.isfinite(value)
-    rounded = program.objective(Q.nan_to_num(0.0, 0.0, 0.0)).where(there, value)
-    return (
-        (Q * program.G).sum((-2, -1)).where(there, gain),
-        rounded,
-        (gap + (rounded - value).clamp(min=0)).where(there, gap),
     )
 
 

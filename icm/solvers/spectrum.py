@@ -24,10 +24,11 @@ from icm.solvers.newton import Local, minimise
 from icm.solvers.solution import Status
 from icm.sphere import expect, uses_rule
 
-_LEAST_GAIN = 1e-290  # below it a gap underflows and would seem to vanish
 _INNER = 0.01  # of tol for the iteration: convergence is quadratic, so this costs at most one more step
 _RAY_STEPS = 6
 _LEVELS = 4  # of the general rule, tried in turn before a solve is given up as stalled
+
+SpectralMethod = Literal["auto", "newton", "closed-form"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ def solve_spectrum(
     dim: int,
     H: Curvature,
     *,
-    method: Literal["auto", "newton", "closed-form"] = "auto",
+    method: SpectralMethod = "auto",
     tol: float = 1e-10,
     max_iterations: int = 100,
     outputs: int | None = None,
@@ -133,8 +134,7 @@ def _certify(
             value[row] = -math.inf if ended is Status.UNBOUNDED else math.nan
     if bool(decision.open.any()):
         gap = torch.where(decision.open, certificate.spectral_gap(g, sigma, e, rho, outputs, dim), gap)
-        longest = sigma.amax(-1)
-        in_range = torch.isfinite(along) & (along >= _LEAST_GAIN) & (longest >= 1 / largest) & (longest <= largest)
+        in_range = certificate.in_range(along, sigma.amax(-1), largest)
         for row in (decision.open & ~(gap <= tol * along)).nonzero()[:, 0].tolist():
             status[row] = Status.STALLED
         for row in (decision.open & ~in_range).nonzero()[:, 0].tolist():

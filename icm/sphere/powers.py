@@ -9,8 +9,8 @@ f_0 = 1, f_l = (1/2l) Σ_{j=1..l} P_j f_{l−j}, one has E[X^κ e^{−tX}] = κ!
     γ = (κ+1)! 2^{κ+1} Γ(n/2) / (2^{a+1} Γ(n/2+a+1) Γ(κ−a)).
 
 Every term is positive, so nothing cancels. For an integer a the integral collapses to its value at t = 0 with
-κ = a (the power sums). The trapezoid rule in log t converges geometrically, the integrand being analytic for
-|Im log t| < π.
+κ = a (the power sums). The trapezoid rule in u, log t = u − e^{b−u}, converges geometrically: the integrand is analytic
+in a strip, and the map shortens the tail t^{κ−a} to the left of its peak.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 BEND = 1.0  # in log t: how far left of the peak the tail begins to be squeezed
-STEP = 0.25  # in log t; halving it changes no digit
+STEP = 0.25  # in u; halving it changes no digit
 CUT = 38.0  # the range ends where the integrand is e^{−CUT} of its peak
 _BLOCK = 1 << 15  # elements per block on a CPU: a quarter megabyte a tensor stays in cache, and malloc reuses it
 _BLOCK_ELSEWHERE = 1 << 24  # an accelerator wants them large: 128 MiB a tensor
@@ -134,7 +134,8 @@ def _block(lam: Tensor, log_t: Tensor, step: Tensor, gamma: Tensor, beta: Tensor
 
 
 def _nodes(lam: Tensor, least: int, most: int, lift: float) -> tuple[Tensor, Tensor]:
-    """log t (B, N) covering t^lift φ v_i f_κ, κ = least … most, to e^{−CUT} of each peak; N is the batch's largest."""
+    """log t and d log t (B, N) of the nodes; they cover t^lift φ v_i f_κ, κ = least … most, to e^{−CUT} of each peak,
+    and t^lift φ f_{κ+1} likewise. N is the batch's largest."""
     grouped, counts = _grouped(lam)
     positive = lam.masked_fill(lam <= 0, 1.0)
     smallest = positive.amin(-1)

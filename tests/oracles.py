@@ -1,6 +1,6 @@
 """Two suites of exact identities: what every curvature, and every expectation over the sphere, must satisfy.
 
-`check_curvature(H)` needs a smooth H with a finite length scale, `check_expectation(H, sigma, dim)` any smooth H and
+`check_curvature(H)` takes any H, with kinks and walls too, `check_expectation(H, sigma, dim)` any smooth H and
 positive σ. The expectation is passed in, so that meta-tests can pass a false one. Tolerances are relative;
 the worst errors measured over all families and backends stand beside them.
 
@@ -23,8 +23,8 @@ from scipy.special import roots_jacobi
 from torch import Tensor
 
 import icm
-from icm.curvature import Curvature, Custom
-from icm.sphere.law import Expectation, expect
+from icm.curvature import Curvature, Custom, Kink, Tabulated
+from icm.sphere.expectation import Expectation, expect
 from icm.sphere.rule import Rule, rule
 from icm.sphere.sampling import mean_sampled, slopes_sampled
 
@@ -61,11 +61,19 @@ def difference(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def check_curvature(H: Curvature) -> None:
-    """Every identity below, on radii around H's own length scale."""
-    r = H.length_scale * torch.logspace(-2, 0.8, 57, dtype=torch.float64)
+    """Every identity below, on radii around H's own length scale and around its hinges, up to the wall."""
+    own = H.length_scale if math.isfinite(H.length_scale) else 1.0
+    r = own * torch.logspace(-2, 0.8, 57, dtype=torch.float64)
+    r = r[r < H.wall]
+    hinges = tensor(*(c for c, _, _ in H.hinges if 0 < c < H.wall))
+    r = torch.cat([r, *(hinges * (1 + offset) for offset in (-0.1, -0.02, 0.02, 0.1))]).sort().values
+    r = r[r < H.wall]
+    r = r[: len(r) // 3 * 3]  # `check_doors` folds them into rows of three
     check_shape(H, r)
-    check_derivatives(H, r)
-    check_algebra(H, r)
+    check_derivatives(H, away(H, r))
+    check_corners(H)
+    check_hinges(H, r)
+    check_algebra(H, away(H, r))
     check_inverses(H, r)
     check_superquadratic(H)
     check_doors(H, r)
@@ -77,39 +85,125 @@ def check_curvature(H: Curvature) -> None:
         check_text(H)
 
 
+def away(H: Curvature, r: Tensor) -> Tensor:
+    """The radii whose six points of `difference` keep clear of every hinge and of the wall, where H' is not smooth."""
+    for c in (*(c for c, _, _ in H.hinges), H.wall):
+        r = r[(r - c).abs() > 3.5 * STEP * r]
+    return r
+
+
 def check_shape(H: Curvature, r: Tensor) -> None:
-    """H(0) = 0, H does not fall, and H(ta + (1−t)b) ≤ tH(a) + (1−t)H(b)."""
+    """H(0) = 0, H does not fall, and H(ta + (1−t)b) ≤ tH(a) + (1−t)H(b), across kinks too."""
     assert float(H(0.0)) == 0.0, "H(0) is not 0"
     assert bool((H(r).diff() >= 0).all()), "H falls"
     generator = torch.Generator().manual_seed(0)
     a, b = r[torch.randint(len(r), (2, 500), generator=generator)]
     t = torch.rand(500, generator=generator, dtype=torch.float64)
     chord = t * H(a) + (1 - t) * H(b)
-    assert bool((H(t * a + (1 - t) * b) <= chord * (1 + 1e-14)).all()), "H is above a chord"
+    # Behind a kink H ≪ rH' carries the rounding of r.
+    slack = 1e-15 * torch.maximum(a, b) * H.slope(torch.maximum(a, b)) if H.hinges else 0.0
+    assert bool((H(t * a + (1 - t) * b) <= chord * (1 + 1e-14) + slack).all()), "H is above a chord"
     slopes = H.slope(r)
     assert bool((slopes.diff() >= -1e-15 * slopes[1:]).all()), "H' falls"
+    assert bool((H.slope(r, side="left") <= slopes).all()), "a left slope exceeds the right one"
     assert bool((H.slope(r * 1e6) <= H.recession_slope * (1 + 1e-9)).all()), "H' exceeds its own limit"
 
 
 def check_derivatives(H: Curvature, r: Tensor) -> None:
-    """slope = dH/dr by autograd and by differences, second = dH'/dr, both slopes agree where there is no kink."""
+    """slope = dH/dr by autograd and by differences, second = dH'/dr, both slopes agree, all away from hinges."""
     x = r.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(H._value(x).sum(), x)
+    y = H._value(x).sum()
+    gradient = torch.autograd.grad(y, x)[0] if y.requires_grad else torch.zeros_like(x)  # a wall alone is constant
     assert worst(H.slope(r), gradient) < ROUNDING, "slope is not the derivative (autograd)"
     assert worst(difference(H, r), H.slope(r)) < DIFFERENCES, "slope is not the derivative (differences)"
-    second = H.second(r)
-    found = difference(H.slope, r)
-    assert float(((found - second).abs() / (second + H.slope(r) / r)).amax()) < DIFFERENCES, "second is not dH'/dr"
-    assert torch.equal(H.slope(r, side="left"), H.slope(r)), "the one-sided slopes differ without a kink"
+    second, slope = H.second(r), H.slope(r)
+    found, scale = difference(H.slope, r), second + slope / r
+    assert float(((found - second).abs() / (scale + (scale == 0))).amax()) < DIFFERENCES, "second is not dH'/dr"
+    assert torch.equal(H.slope(r, side="left"), slope), "the one-sided slopes differ without a kink"
     assert float(H.slope(0.0, side="left")) == 0.0, "the left slope at 0 is not 0"
     assert float(H.slope(0.0)) == H.initial_slope, "initial_slope is not H'(0+)"
-    assert H.kinks == ()
-    assert H.wall == math.inf
+
+
+def check_corners(H: Curvature) -> None:
+    """Both slopes at every kink are one-sided differences and differ by its jump; at every other radius, those of the
+    hinges among them, they agree; beyond the wall H and its slopes are ∞, and at the wall the right one only."""
+    assert list(H.kinks) == sorted(H.kinks), "kinks are not sorted"
+    assert all(0 < c < H.wall and jump > 0 for c, jump in H.kinks), "a kink that is none"
+    for c, jump in H.kinks:
+        left, right = float(H.slope(c, side="left")), float(H.slope(c))
+        assert worst(right - left, jump) < ROUNDING * (1 + right / jump), f"the slopes at {c} do not differ by the jump"
+        assert worst(one_sided(H, c, -1), left) < DIFFERENCES, f"the left slope at {c} is not the derivative"
+        assert worst(one_sided(H, c, 1), right) < DIFFERENCES, f"the right slope at {c} is not the derivative"
+        inside = tensor(left + 0.5 * jump, left)
+        assert bool((H.radius_at_slope(inside) == c).all()), "a slope within a jump is not answered by the kink"
+    kinks = {c for c, _ in H.kinks}
+    for c in (c for c, _, _ in H.hinges if 0 < c < H.wall and c not in kinks):
+        assert float(H.slope(c, side="left")) == float(H.slope(c)), f"a kink at {c} that kinks does not name"
+    own = H.length_scale if math.isfinite(H.length_scale) else 1.0
+    for radius in hidden_jumps(H, own * torch.logspace(-2, 0.8, 400, dtype=torch.float64)):
+        raise AssertionError(f"a kink at {radius:g} that kinks does not name")
+    if math.isfinite(H.wall):
+        beyond = H.wall * tensor(1 + 1e-15, 1.5, 1e6)
+        for found in (H(beyond), H.slope(beyond), H.slope(beyond, side="left"), H.slope(H.wall)):
+            assert bool((found == math.inf).all()), "something finite beyond the wall"
+        assert math.isfinite(float(H(H.wall))), "H is infinite at its wall"
+        inside = H.wall * (1 - 1e-9)
+        assert math.isfinite(float(H.slope(H.wall, side="left"))), "the left slope at the wall is infinite"
+        assert float(H.slope(inside)) <= float(H.slope(H.wall, side="left")), "the left slope at the wall is too small"
+        assert not bool(H.second(beyond).isnan().any()), "H'' is NaN beyond the wall"
+        assert float(H.radius_at_slope(tensor(1e300))) == H.wall, "a slope beyond all is not answered by the wall"
+        assert H.recession_slope == math.inf, "a wall without infinite slope"
+
+
+def one_sided(H: Curvature, c: float, side: int) -> float:
+    """H'(c±) from seven values at c, c ± h, …, c ± 6h, h = c/500 or less, short of the next hinge; error ~ h⁶ H⁽⁷⁾."""
+    limit = H.wall if side > 0 else 0.0
+    others = [other for other, _, _ in H.hinges if (other - c) * side > 0]
+    h = min(STEP * c, min(abs(other - c) for other in (limit, *others)) / 8)
+    x = c + side * h * torch.arange(7, dtype=torch.float64)
+    weights = tensor(-49 / 20, 6, -15 / 2, 20 / 3, -15 / 4, 6 / 5, -1 / 6)
+    return side * float(weights @ (H(x) - H(c))) / h
+
+
+def hidden_jumps(H: Curvature, grid: Tensor) -> list[float]:
+    """Where H' jumps between neighbours of the grid without a hinge or the wall between them: halving towards the
+    larger rise, a smooth one shrinks to nothing."""
+    grid = grid[grid < H.wall]
+    low, high = grid[:-1], grid[1:]
+    for c, _, _ in H.hinges:
+        clear = (c < low) | (c > high)
+        low, high = low[clear], high[clear]
+    below, above = H.slope(low), H.slope(high)
+    rise = above - below
+    for _ in range(24):
+        middle = 0.5 * (low + high)
+        at = H.slope(middle)
+        left = at - below >= above - at
+        low, below = torch.where(left, low, middle), torch.where(left, below, at)
+        high, above = torch.where(left, middle, high), torch.where(left, at, above)
+    return high[(above - below > 1e-3 * rise) & (above - below > 1e-9 * above)].tolist()
+
+
+def check_hinges(H: Curvature, r: Tensor) -> None:
+    """Σ jump·(r − c)₊ + ½·rise·(r − c)₊², sorted, is the share of H that families without hinges do not have."""
+    hinges = H.hinges
+    assert [c for c, _, _ in hinges] == sorted({c for c, _, _ in hinges}), "hinges are not sorted, or repeat a radius"
+    assert all(c >= 0 and jump >= 0 for c, jump, _ in hinges), "a hinge with a negative radius or jump"
+    found, exact, size = torch.zeros_like(r), torch.zeros_like(r), torch.zeros_like(r)
+    for c, jump, rise in hinges:
+        x = (r - c).clamp(min=0)
+        found += jump * x + 0.5 * rise * x.square()
+        size += jump * r + 0.5 * abs(rise) * r * x  # of the terms, whose differences carry their rounding
+    for part in H.parts:
+        if part.hinges or isinstance(part, Kink | Tabulated):
+            exact += part(r)
+    assert bool(((found - exact).abs() <= 1e-14 * size).all()), "the hinges do not add up to H"
 
 
 def check_algebra(H: Curvature, r: Tensor) -> None:
     """cH, H(a·) and H + K are what they say, with their slopes; sums are flat; lengths scale by 1/a."""
     K = icm.Power(2.5, scale=0.3)
+    r = away(H.dilate(1.7), r)
     for made, value, slope, second in (
         (3.0 * H, 3 * H(r), 3 * H.slope(r), 3 * H.second(r)),
         (H * 0.25, H(r) / 4, H.slope(r) / 4, H.second(r) / 4),
@@ -123,8 +217,11 @@ def check_algebra(H: Curvature, r: Tensor) -> None:
         assert worst(made.second(r), second) < ROUNDING, f"{made}: second"
         assert all(part.parts == (part,) for part in made.parts), f"{made}: a sum inside a sum"
     assert (H + K).recession_slope == math.inf
-    assert (0.0 * H).recession_slope == 0.0
-    assert worst(float(H(H.length_scale)), 1.0) < ROUNDING, "H(length_scale) is not 1"
+    assert (0.0 * H).recession_slope == (0.0 if H.wall == math.inf else math.inf)
+    if H.recession_slope == 0:
+        assert H.length_scale == math.inf, "H = 0 has a length scale"
+    elif not (H.length_scale == H.wall and float(H(H.wall)) <= 1):  # H may stay below 1 up to its wall
+        assert worst(float(H(H.length_scale)), 1.0) < ROUNDING, "H(length_scale) is not 1"
     for a in (1e-5, 0.3, 1e5):
         assert worst(H.dilate(a).length_scale, H.length_scale / a) < ROUNDING, "length_scale does not scale"
 
@@ -147,7 +244,11 @@ def check_inverses(H: Curvature, r: Tensor) -> None:
 
 def check_superquadratic(H: Curvature) -> None:
     """The verdict on ψ's growth is that of a grid over eight decades, to rounding."""
-    r = H.length_scale * torch.logspace(-7, 1, 801, dtype=torch.float64)
+    own = H.length_scale if math.isfinite(H.length_scale) else 1.0
+    r = own * torch.logspace(-7, 1, 801, dtype=torch.float64)
+    behind = torch.cat([tensor(0), torch.logspace(-5, 0, 51, dtype=torch.float64)])
+    r = torch.cat([r, *(c * (1 + behind) for c, _, _ in H.hinges)]).sort().values
+    r = r[(r > 0) & (r < H.wall)]
     psi = H.slope(r) / (2 * r)
     rising = bool((psi.diff() >= -1e-13 * psi[1:]).all())
     assert bool(H.is_superquadratic()) == rising, (
@@ -158,7 +259,7 @@ def check_superquadratic(H: Curvature) -> None:
 def check_doors(H: Curvature, r: Tensor) -> None:
     """Values have the shape, dtype and kind of the radii; lists count as float64; bad radii are refused."""
     for method in (H, H.slope, H.second):
-        assert method(r.reshape(-1, 3)).shape == (19, 3)
+        assert method(r.reshape(-1, 3)).shape == (len(r) // 3, 3)
         assert method(r.float()).dtype == torch.float32
         assert worst(method(r.float()), method(r.float().double())) < 3e-6, "float32 loses more than rounding"
         assert torch.equal(method(r.tolist()), method(r))
@@ -174,10 +275,13 @@ def check_symbolic(H: Curvature, r: Tensor) -> None:
     radius = sympy.Symbol("r", positive=True)
     form = H.sympy(radius)
     for order, method in enumerate((H, H.slope, H.second)):
-        exact = sympy.lambdify(radius, sympy.diff(form, radius, order), "mpmath")
+        # Piecewise, because the derivative of Max is written with distributions.
+        exact = sympy.lambdify(radius, sympy.diff(form.rewrite(sympy.Piecewise), radius, order), "mpmath")
         with mpmath.workdps(30):
             values = [float(exact(mpmath.mpf(float(x)))) for x in r]
         assert worst(method(r), values) < ROUNDING, f"derivative {order} is not that of the sympy form"
+    if math.isfinite(H.wall):
+        assert form.subs(radius, 2 * H.wall) == sympy.oo, "the sympy form is finite beyond the wall"
 
 
 def check_cvxpy(H: Curvature, r: Tensor) -> None:
@@ -189,6 +293,9 @@ def check_cvxpy(H: Curvature, r: Tensor) -> None:
     # cvxpy's e^x − 1 − x cancels at small radii; H is 1 at the length scale.
     error = (torch.as_tensor(expression.value) - H(r)).abs() / (1 + H(r))
     assert float(error.amax()) < 1e-13, "the cvxpy form has other values"
+    if math.isfinite(H.wall):
+        t.value = 1.01 * H.wall * (r / r).numpy()
+        assert bool((torch.as_tensor(expression.value) == math.inf).all()), "the cvxpy form is finite beyond the wall"
 
 
 def check_text(H: Curvature) -> None:

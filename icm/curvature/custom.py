@@ -15,6 +15,7 @@ from icm.errors import CurvatureError
 
 _TOLERANCE = 1e-9  # relative slack of the grid checks: autograd slopes carry rounding
 _GRID_POINTS = 601
+_OVERFLOWING = 1e100  # values below this do not overflow within a grid step; then an infinity is a wall
 _HALVINGS = 24  # of a grid interval, in search of kinks
 _NEAREST, _NEAR = 1e-150, 1e-100  # stand for r = 0 in derivatives, where autograd of roots gives NaN
 
@@ -143,9 +144,14 @@ def _check(H: Custom) -> None:
         raise CurvatureError(f"Custom {H.name!r}: H(0) = {float(value[0]):g}, must be 0; subtract it", radius=0.0)
     finite = torch.isfinite(value)
     overflow = len(r) if bool(finite.all()) else int((~finite).to(torch.int8).argmax())
-    if bool(torch.isnan(value).any()) or overflow < 2:
+    sudden = overflow < len(r) and float(value[overflow - 1]) < _OVERFLOWING * H.scale
+    if bool(torch.isnan(value).any()) or overflow < 2 or sudden:
         bad = float(r[(~finite).to(torch.int8).argmax()])
-        raise CurvatureError(f"Custom {H.name!r}: H({bad:g}) = {float(value[~finite][0])}", radius=bad)
+        raise CurvatureError(
+            f"Custom {H.name!r}: H({bad:g}) = {float(value[~finite][0])}; continue it with finite values, "
+            "and add icm.Wall(radius) if larger radii are to be ruled out",
+            radius=bad,
+        )
     r, value = r[:overflow], value[:overflow]
     slope = H._slope(r)
     if not slope.isfinite()[1:].all():
@@ -176,7 +182,8 @@ def _refuse_kinks(H: Custom, r: Tensor, slope: Tensor) -> None:
         low, below = torch.where(left, low, middle), torch.where(left, below, at)
         high, above = torch.where(left, middle, high), torch.where(left, at, above)
     kink = (above - below > 2.0 ** (-_HALVINGS / 2) * slope.diff()) & (above - below > _TOLERANCE * above)
-    _refuse(H, high, kink, "has a kink", "its slope jumps there, and Custom must be smooth for r > 0")
+    why = "its slope jumps there, and Custom must be smooth for r > 0; take the jump out and add icm.Kink(radius, jump)"
+    _refuse(H, high, kink, "has a kink", why)
 
 
 def _refuse(H: Custom, r: Tensor, failed: Tensor, what: str, why: str) -> None:

@@ -32,6 +32,8 @@ class Exponential(Curvature):
         check_scale(self.scale, "Exponential scale")
 
     def _value(self, r: Tensor) -> Tensor:
+        if self.scale == 0:
+            return torch.zeros_like(r)  # not 0 · ∞
         x = self.rate * r
         small = x.clamp(max=_SERIES)
         series = torch.zeros_like(x)
@@ -40,9 +42,13 @@ class Exponential(Curvature):
         return self.scale * series.where(x < _SERIES, torch.expm1(x) - x)
 
     def _slope(self, r: Tensor) -> Tensor:
+        if self.scale == 0:
+            return torch.zeros_like(r)
         return self.scale * self.rate * torch.expm1(self.rate * r)
 
     def _second(self, r: Tensor) -> Tensor:
+        if self.scale == 0:
+            return torch.zeros_like(r)
         return self.scale * self.rate**2 * torch.exp(self.rate * r)
 
     def multiply(self, factor: float) -> Exponential:

@@ -1,4 +1,4 @@
-"""Text ↔ curvature: `0.5*r^2 + exp(2)`; `str(H)` writes what `parse` reads.
+"""Text ↔ curvature: `0.5*r^2 + 5*kink(1) + wall(3)`; `str(H)` writes what `parse` reads.
 
 H     = term { "+" term }
 term  = [ number "*" ] shape
@@ -11,24 +11,32 @@ import re
 from collections.abc import Callable
 
 from icm.curvature.exponential import Exponential
+from icm.curvature.kink import Kink
 from icm.curvature.power import Power
-from icm.curvature.shape import Curvature, add
+from icm.curvature.shape import Curvature
+from icm.curvature.sum import add
+from icm.curvature.tabulated import Tabulated
+from icm.curvature.wall import Wall
 from icm.errors import CurvatureError, GrammarError
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]+)|(?P<mark>\*\*|[-+*^(),]))"
 )
+_PAIRS = 0  # stands for any even number ≥ 2 of arguments
 _SHAPES: dict[str, tuple[int, Callable[..., Curvature], str]] = {
     "exp": (1, Exponential, "exp(rate) = e^(rate·r) − 1 − rate·r"),
+    "kink": (1, Kink, "kink(radius) = max(0, r − radius)"),
+    "wall": (1, Wall, "wall(radius) = 0 up to the radius, ∞ beyond"),
+    "tabulated": (_PAIRS, lambda *x: Tabulated(x[::2], x[1::2]), "tabulated(r1, H1, r2, H2, …) through the points"),
 }
 HELP = "shapes: r, r^p (p ≥ 1), " + ", ".join(text for _, _, text in _SHAPES.values()) + "; join them with + and *"
 
 
 def parse(text: str) -> Curvature:
-    """The curvature that `text` describes, e.g. `parse("0.5*r^2 + 3*exp(2)")`; `parse(str(H))` equals H.
+    """The curvature that `text` describes, e.g. `parse("0.5*r^2 + 5*kink(1) + wall(3)")`; `parse(str(H))` equals H.
 
     Raises GrammarError, pointing at the place, for text outside the grammar, and CurvatureError for shapes that
-    are no curvature (an exponent below 1, a negative multiple).
+    are no curvature (an exponent below 1, a negative multiple, points that no convex function meets).
     """
     return _Parser(text).parse()
 
@@ -78,7 +86,8 @@ class _Parser:
             factor = self.number()
             if not self.accept("*"):
                 raise self.error("a number must be followed by '*' and a shape (H(0) = 0: no constants)", at)
-        return factor * self.shape()
+        shape = self.shape()
+        return shape if factor == 1 else factor * shape
 
     def shape(self) -> Curvature:
         kind, name, at = self.take()
@@ -94,7 +103,10 @@ class _Parser:
         while self.accept(","):
             arguments.append(self.number())
         self.expect(")")
-        if len(arguments) != count:
+        if count == _PAIRS:
+            if len(arguments) % 2:
+                raise self.error(f"{name} takes pairs of radius and value, not {len(arguments)} number(s)", at)
+        elif len(arguments) != count:
             raise self.error(f"{name} takes {count} number(s), not {len(arguments)}", at)
         return build(*arguments)
 

@@ -37,9 +37,13 @@ class Power(Curvature):
         check_scale(self.scale, "Power scale")
 
     def _value(self, r: Tensor) -> Tensor:
+        if self.scale == 0:
+            return torch.zeros_like(r)  # not 0 · ∞
         return self.scale * r**self.exponent
 
     def _slope(self, r: Tensor) -> Tensor:
+        if self.scale == 0:
+            return torch.zeros_like(r)
         return self.scale * self.exponent * r ** (self.exponent - 1)
 
     def _second(self, r: Tensor) -> Tensor:

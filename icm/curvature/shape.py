@@ -1,4 +1,4 @@
-"""What a curvature is: H: [0, ∞) → [0, ∞], H(0) = 0, convex, nondecreasing; and the algebra of such functions.
+"""What a curvature is: H: [0, ∞) → [0, ∞], H(0) = 0, convex, nondecreasing; and what every such H can do.
 
 ψ denotes the derivative of h(s) = H(√s), so ψ(s) = H'(√s) / (2√s). H grows super-quadratically when ψ is
 nondecreasing, i.e. when h is convex (Su, arXiv 2511.00674, Theorem 1).
@@ -18,6 +18,8 @@ from icm.arrays import to_tensor
 from icm.errors import CurvatureError, InputError
 
 Side = Literal["left", "right"]
+
+_ROUNDING = 1e-15  # relative error of H(r)/r
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Curvature(ABC):
 
     @abstractmethod
     def _second(self, r: Tensor) -> Tensor: ...
+
+    def _left_slope(self, r: Tensor) -> Tensor:
+        """H'(r−) for r > 0; a family with kinks or a wall overrides it."""
+        return self._slope(r)
 
     @abstractmethod
     def multiply(self, factor: float) -> Curvature:
@@ -87,9 +93,17 @@ class Curvature(ABC):
         return (self,)
 
     @property
-    def kinks(self) -> tuple[tuple[float, float], ...]:
-        """(radius, jump of H') at every kink with radius > 0; none for a smooth H."""
+    def hinges(self) -> tuple[tuple[float, float, float], ...]:
+        """(c, jump, rise), sorted by c ≥ 0: Σ jump·(r − c)₊ + ½·rise·(r − c)₊² is the piecewise quadratic share of H.
+
+        That share is all of a Kink or Tabulated and nothing of any other family; jump ≥ 0, rise has either sign.
+        """
         return ()
+
+    @property
+    def kinks(self) -> tuple[tuple[float, float], ...]:
+        """(radius, jump of H') at every kink with 0 < radius < wall, sorted; none for a smooth H."""
+        return tuple((c, jump) for c, jump, _ in self.hinges if 0 < c < self.wall and jump > 0)
 
     @property
     def wall(self) -> float:
@@ -108,11 +122,16 @@ class Curvature(ABC):
         if side not in ("left", "right"):
             raise InputError(f"side={side!r}: choose 'left' or 'right'")
         r = _radii(r)
-        slope = self._slope(r)
-        return slope.where(r > 0, torch.zeros_like(slope)) if side == "left" else slope
+        if side == "right":
+            return self._slope(r)
+        slope = self._left_slope(r)
+        return slope.where(r > 0, torch.zeros_like(slope))
 
     def second(self, r: Any) -> Tensor:
-        """H''(r) away from kinks; the limit from the right at r = 0 (infinite for powers below 2)."""
+        """H''(r), from the right where the two sides differ (infinite at r = 0 for powers below 2).
+
+        Kinks add nothing to it; from a wall on it stays what it is just inside.
+        """
         return self._second(_radii(r))
 
     @property
@@ -122,12 +141,25 @@ class Curvature(ABC):
 
     @property
     def length_scale(self) -> float:
-        """The radius with H(r) = 1, H's own unit of length: H.dilate(a) has it divided by a."""
-        return float(_invert(self._value, torch.ones((), dtype=torch.float64), self._log_range))
+        """The radius with H(r) = 1, or the wall before it: H's own unit of length, which H.dilate(a) has divided by a.
+
+        Infinite for an H that never reaches 1.
+        """
+        if self.recession_slope == 0:
+            return math.inf
+        return min(float(_invert(self._value, torch.ones((), dtype=torch.float64), self._log_range)), self.wall)
 
     def radius_at_slope(self, slope: Tensor) -> Tensor:
-        """sup {r : H'(r) ≤ slope}, elementwise: the derivative of the conjugate H*; infinite where H' stays below."""
-        return _invert(self._slope, slope, self._log_range)
+        """sup {r : H'(r) ≤ slope}, elementwise: the derivative of the conjugate H*; infinite where H' stays below.
+
+        A slope within the jump of a kink gives the kink's radius to the last digit, one that H' reaches nowhere
+        else the wall.
+        """
+        radius = self._within(_invert(self._slope, slope, self._log_range), slope)
+        for c, _ in self.kinks:
+            at = torch.full((), c, dtype=slope.dtype, device=slope.device)
+            radius = torch.where((self._left_slope(at) <= slope) & (slope < self._slope(at)), at, radius)
+        return radius
 
     def balancing_radius(self, slope: Tensor) -> Tensor:
         """Where H' reaches `slope`, or H's own length where it never does or does at once: a unit to solve in."""
@@ -136,7 +168,15 @@ class Curvature(ABC):
 
     def radius_at_chord(self, slope: Tensor) -> Tensor:
         """An upper bound of sup {r : H(r) ≤ slope · r}, elementwise; infinite where H stays below the line."""
-        return _invert(lambda r: self._value(r) / r, slope, self._log_range)
+        # H(r)/r rises, from H = 0 near the origin too. The slack keeps its rounding from cutting the radius short.
+        slack = slope * (1 + _ROUNDING)
+        return self._within(_invert(lambda r: self._value(r) / r, slack, self._log_range), slope)
+
+    def _within(self, radius: Tensor, slope: Tensor) -> Tensor:
+        """`radius`, infinite where H' stays below `slope`, and inside the wall."""
+        if self.hinges:  # H ends in a line, which may overflow before the search does
+            radius = torch.where(slope >= self.recession_slope, math.inf, radius)
+        return radius.clamp(max=self.wall)
 
     def dilate(self, a: float) -> Curvature:
         """r ↦ H(a·r) for a > 0. Raises CurvatureError for any other a."""
@@ -157,95 +197,13 @@ class Curvature(ABC):
     def __add__(self, other: Curvature) -> Curvature:
         if not isinstance(other, Curvature):
             return NotImplemented
+        from icm.curvature.sum import add
+
         return add(self, other)
 
     def merge(self, other: Curvature) -> Curvature | None:
         """self + other as one summand where the family allows it, else None."""
         return None
-
-
-@dataclass(frozen=True)
-class Sum(Curvature):
-    """H = Σ parts, made by `+`; it is flat (no sums inside) and like parts are merged."""
-
-    summands: tuple[Curvature, ...]
-
-    @property
-    def parts(self) -> tuple[Curvature, ...]:
-        return self.summands
-
-    @property
-    def _log_range(self) -> float:
-        return min(part._log_range for part in self.parts)
-
-    def _value(self, r: Tensor) -> Tensor:
-        return _total(part._value(r) for part in self.parts)
-
-    def _slope(self, r: Tensor) -> Tensor:
-        return _total(part._slope(r) for part in self.parts)
-
-    def _second(self, r: Tensor) -> Tensor:
-        return _total(part._second(r) for part in self.parts)
-
-    def multiply(self, factor: float) -> Curvature:
-        return Sum(tuple(part.multiply(factor) for part in self.parts))
-
-    def stretch(self, a: float) -> Curvature:
-        return Sum(tuple(part.stretch(a) for part in self.parts))
-
-    def radius_at_chord(self, slope: Tensor) -> Tensor:
-        # H ≥ each part, so each part's radius bounds the sum's; a linear part takes its share of the slope first.
-        linear = sum(part.initial_slope for part in self.parts)
-        radii = [part.radius_at_chord((slope - linear + part.initial_slope).clamp(min=0)) for part in self.parts]
-        return torch.stack(radii).amin(0)
-
-    @property
-    def kinks(self) -> tuple[tuple[float, float], ...]:
-        jumps: dict[float, float] = {}
-        for part in self.parts:
-            for radius, jump in part.kinks:
-                jumps[radius] = jumps.get(radius, 0.0) + jump
-        return tuple(sorted(jumps.items()))
-
-    @property
-    def wall(self) -> float:
-        return min(part.wall for part in self.parts)
-
-    @property
-    def recession_slope(self) -> float:
-        return sum(part.recession_slope for part in self.parts)
-
-    def is_superquadratic(self) -> Verdict:
-        """Sums of super-quadratic parts are; otherwise ψ is decided by the singular part, or on a grid."""
-        verdicts = [part.is_superquadratic() for part in self.parts]
-        if all(verdicts):
-            return Verdict(True, "grid" if any(v.how == "grid" for v in verdicts) else "symbolic")
-        if all(v.how == "symbolic" for v in verdicts):
-            # A failing power r^p, p < 2, has ψ' ~ −s^{p/2−2}, more singular at 0 than any ψ' > 0 among the families.
-            return Verdict(False, "symbolic")
-        return superquadratic_on_grid(self)
-
-    def cvxpy(self, t: Any) -> Any:
-        return sum(part.cvxpy(t) for part in self.parts)
-
-    def sympy(self, r: Any) -> Any:
-        return sum(part.sympy(r) for part in self.parts)
-
-    def __str__(self) -> str:
-        return " + ".join(str(part) for part in self.parts)
-
-
-def add(first: Curvature, second: Curvature) -> Curvature:
-    """first + second, flattened, like parts merged."""
-    parts = list(first.parts)
-    for new in second.parts:
-        for i, old in enumerate(parts):
-            if (merged := old.merge(new)) is not None:
-                parts[i] = merged
-                break
-        else:
-            parts.append(new)
-    return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 
 def set_numbers(H: Curvature, *names: str) -> None:
@@ -279,6 +237,14 @@ def check_scale(scale: float, name: str) -> None:
         raise CurvatureError(f"{name}={scale}: a curvature can only be multiplied by a finite number ≥ 0")
 
 
+def check_radius(H: Any) -> None:
+    """Raise CurvatureError unless H.radius is finite and > 0."""
+    if not (math.isfinite(H.radius) and H.radius > 0):
+        raise CurvatureError(
+            f"{type(H).__name__}(radius={H.radius}): radii are lengths ‖Qζ‖; give a finite radius > 0", radius=H.radius
+        )
+
+
 def number(x: float) -> str:
     """`x` as the grammar writes it: every digit it has, and no ".0"."""
     return str(int(x)) if x == int(x) and abs(x) < 1e15 else repr(float(x))
@@ -290,13 +256,22 @@ def times(factor: float, text: str) -> str:
 
 
 def superquadratic_on_grid(H: Curvature, decades: float = 6.0, points: int = 481) -> Verdict:
-    """Whether ψ is nondecreasing on a logarithmic grid around H's own length scale, to rounding."""
+    """Whether ψ is nondecreasing, to rounding, on a logarithmic grid around H's own length scale and around every
+    hinge, inside the wall; and whether ψ' ∝ r H'' − H' ≥ 0 right behind every hinge, where a kink makes ψ fall first.
+    """
     center = H.length_scale
     center = center if math.isfinite(center) and center > 0 else 1.0
-    r = center * torch.logspace(-decades, decades, points, dtype=torch.float64)
+    grid = center * torch.logspace(-decades, decades, points, dtype=torch.float64)
+    hinges = torch.tensor([c for c, _, _ in H.hinges if 0 < c < H.wall], dtype=torch.float64)
+    steps = torch.logspace(-decades, 0, 25, dtype=torch.float64)
+    near = hinges[:, None] * torch.cat([1 - steps[:-1], 1 + steps])
+    r = torch.cat([grid, hinges, near.flatten()]).sort().values
+    r = r[r < H.wall]
     psi = H._slope(r) / (2 * r)
     psi = psi[torch.isfinite(psi)]
-    return Verdict(bool((psi.diff() >= -1e-12 * psi[1:].abs()).all()), "grid")
+    rising = bool((psi.diff() >= -1e-12 * psi[1:].abs()).all())
+    slope = H._slope(hinges)
+    return Verdict(rising and bool((hinges * H._second(hinges) >= slope * (1 - 1e-12)).all()), "grid")
 
 
 def _radii(r: Any) -> Tensor:
@@ -304,13 +279,6 @@ def _radii(r: Any) -> Tensor:
     if not bool((r >= 0).all()):
         raise InputError(f"r={float(r[~(r >= 0)].flatten()[0])}: radii are lengths ‖Qζ‖, so r ≥ 0 and not NaN")
     return r
-
-
-def _total(terms: Any) -> Tensor:
-    first, *rest = terms
-    for term in rest:
-        first = first + term
-    return first
 
 
 def _invert(increasing: Any, target: Tensor, log_range: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from icm import Custom, Power
+from icm.curvature import Kink, Wall
 from icm.errors import CurvatureError
 from tests.oracles import tensor, worst
 
@@ -71,6 +72,18 @@ def test_slopes_at_the_ends() -> None:
     assert (2.0 * root.dilate(3.0)).recession_slope == pytest.approx(6.0, rel=1e-9)
     assert Custom(lambda r: r * r / (1 + (1 + r * r).sqrt()), limit_slope=1.0).recession_slope == 1.0
     assert (0.0 * root).recession_slope == 0.0
+
+
+def test_refusals_name_the_family_that_serves() -> None:
+    """A kink is one for icm.Kink, at its radius; values that end in ∞ or NaN are for icm.Wall."""
+    with pytest.raises(CurvatureError, match=r"kink.*icm\.Kink\(radius, jump\)") as caught:
+        Custom(lambda r: r**2 + 5 * (r - 1).clamp(min=0))
+    assert caught.value.radius == pytest.approx(1.0, rel=1e-6)
+    for end in (math.inf, math.nan):
+        with pytest.raises(CurvatureError, match=r"icm\.Wall") as caught:
+            Custom(lambda r, end=end: (r**2).masked_fill(r > 5, end))
+        assert caught.value.radius == pytest.approx(5.0, rel=0.06)
+    assert (Custom(lambda r: r**2) + Kink(1.0, 5.0) + Wall(5.0)).kinks == ((1.0, 5.0),)
 
 
 def test_narrow_radii_have_slopes() -> None:

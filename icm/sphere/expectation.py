@@ -1,4 +1,4 @@
-"""The law of ‖Qζ‖² for a spectrum, and expectations under it: the one entrance to the sphere.
+"""Expectations under the law of ‖Qζ‖ for a spectrum: E H(‖Qζ‖), its slopes and second derivatives.
 
 Q has singular values σ (k of them, padded with dim − k zeros) and ζ is uniform on the unit sphere of R^dim, so
 ‖Qζ‖² = s = Σ σ_i² ζ_i². Everything is computed in float64 for σ divided by its largest entry.
@@ -6,6 +6,7 @@ Q has singular values σ (k of them, padded with dim − k zeros) and ζ is unif
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icm.arrays import require_finite, require_nonempty, to_tensor
-from icm.curvature import Curvature, Exponential, Power, as_curvature
+from icm.curvature import Curvature, Exponential, Kink, Power, Tabulated, Wall, as_curvature
 from icm.errors import InputError
 from icm.sphere import powers
+from icm.sphere.pieces import piecewise
 from icm.sphere.powers import Moments
 from icm.sphere.rule import Rule, rule
 
 _NEGLIGIBLE = 1e-150  # of σ₁: squares below would underflow; such values are zeros
+_PIECEWISE = (Kink, Tabulated, Wall)  # what their `hinges` and `wall` say of them is all there is
 _ROUNDING = 4e-15  # relative error of a closed or trapezoid expectation, per unit of (8 + p); measured, see benchmarks
 
 
@@ -54,12 +57,19 @@ class Expectation:
 
 
 def expect(
-    H: Curvature, sigma: Float[Tensor, "*batch k"], dim: int, level: int = 0, estimate: bool = True
+    H: Curvature,
+    sigma: Float[Tensor, "*batch k"],
+    dim: int,
+    level: int = 0,
+    estimate: bool = True,
+    low: Float[Tensor, "*batch k"] | None = None,
 ) -> Expectation:
     """E H(‖Qζ‖), its slopes and second derivatives for sigma (…, k) ≥ 0, float64, in any order.
 
     `level` refines the general rule, which integrates Custom curvatures; above 0, `estimate` adds its error, from
-    the level below, to `error`. At σ = 0 the slopes are 0, a subgradient.
+    the level below, to `error`. `low` holds digits of sigma below its rounding, which decide the law near a kink. At
+    σ = 0 the slopes are 0, a subgradient, and where all n singular values lie on a kink they are those to its left.
+    Beyond a wall the value is infinite, and the slopes are those of H without it.
     """
     batch, k = sigma.shape[:-1], sigma.shape[-1]
     sigma = sigma.reshape(-1, k)
@@ -67,18 +77,22 @@ def expect(
     alive = size > 0
     x = torch.where(alive[:, None], sigma / size.where(alive, torch.ones_like(size))[:, None], 1.0)
     x = x.where(x > _NEGLIGIBLE, 0.0)
-    total: Moments | None = None
+    total = Moments(torch.zeros_like(size), torch.zeros_like(x), torch.zeros_like(x))
     error = torch.zeros_like(size)
     for part in H.parts:
-        moments, part_error = _part(part, x, size, dim, level, estimate)
-        total = moments if total is None else total + moments
-        error = torch.maximum(error, part_error)
-    assert total is not None
+        if not isinstance(part, _PIECEWISE):
+            moments, part_error = _part(part, x, size, dim, level, estimate)
+            total, error = total + moments, torch.maximum(error, part_error)
+    if terms := tuple(term for term in H.hinges if term[1:] != (0.0, 0.0)):
+        low = None if low is None else low.reshape(-1, k)
+        moments, part_error = piecewise(terms, sigma, low, x, size.where(alive, torch.ones_like(size)), dim)
+        total, error = total + moments, torch.maximum(error, part_error)
+    value = total.value.masked_fill(size > H.wall, math.inf)
     zero = torch.zeros((), dtype=sigma.dtype, device=sigma.device)
     return Expectation(
         size.reshape(batch),
         x.reshape(*batch, k),
-        torch.where(alive, total.value, zero).reshape(batch),
+        torch.where(alive, value, zero).reshape(batch),
         torch.where(alive[:, None], total.weight, zero).reshape(*batch, k),
         torch.where(alive[:, None], total.bend, zero).reshape(*batch, k),
         error.reshape(batch),
@@ -118,7 +132,7 @@ def _part(H: Curvature, x: Tensor, size: Tensor, dim: int, level: int, estimate:
 
 def uses_rule(H: Curvature) -> bool:
     """Whether some summand of H is integrated by the general rule, whose levels refine."""
-    return not all(isinstance(part, (Power, Exponential)) for part in H.parts)
+    return not all(isinstance(part, (Power, Exponential, *_PIECEWISE)) for part in H.parts)
 
 
 def power_error(p: float) -> float:

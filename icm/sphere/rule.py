@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icm.sphere.contour import _bisect, densities
+from icm.sphere.contour import densities
+from icm.sphere.path import bisect
 
 _ORDER = 16  # Gauss nodes per panel
 _STEP = 0.25  # first step along the contours
@@ -138,7 +139,7 @@ def _chernoff(sigma: Tensor, m: Tensor) -> _Panels:
         def short(rate: Tensor, w: float = w) -> Tensor:
             return tilt(rate, w > 0)[0] - w * w / 2
 
-        rate = _bisect(short, torch.full_like(low, -60.0), torch.full_like(low, 250.0), 30)
+        rate = bisect(short, torch.full_like(low, -60.0), torch.full_like(low, 250.0), 30)
         _, up, down = tilt(rate, w > 0)
         edges.append((up / down).log())
     v = torch.cat(edges, -1).clamp(-300, 300)

@@ -16,7 +16,7 @@ from benchmarks import reference
 from icm import Custom, Exponential, Power
 from icm.curvature import Curvature
 from icm.errors import DtypeError, InputError
-from icm.sphere.law import Expectation, expect, mean, slopes
+from icm.sphere.expectation import Expectation, expect, mean, slopes
 from tests.oracles import check_expectation, tensor, worst
 
 CLOSED: dict[str, Curvature] = {

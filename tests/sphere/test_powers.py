@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from icm import Power
-from icm.sphere.law import expect, power_error
+from icm.sphere.expectation import expect, power_error
 from icm.sphere.powers import gamma_ratio, log_gamma_ratio, power
 from tests.oracles import tensor, worst
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from icm import Power
-from icm.sphere.law import expect
+from icm.sphere.expectation import expect
 from icm.sphere.sampling import directions, mean_sampled, slopes_sampled
 from tests.oracles import tensor
 

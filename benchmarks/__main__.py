@@ -1,4 +1,4 @@
-"""`python -m benchmarks [exactness] [solutions] [speed] [--quick] [--out FOLDER]`: every bar of the project, measured.
+"""`python -m benchmarks [exactness] [kinks] [solutions] [speed] [--quick] [--out FOLDER]`: every bar of the project.
 
 Writes one JSON file per part and a summary, with the machine and the versions beside the figures; exit code 1 if a bar
 is missed. Summaries of runs worth keeping are in benchmarks/results/.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -18,9 +19,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import exactness, solutions, speed
+from benchmarks import exactness, kinks, solutions, speed
 
-PARTS = ("exactness", "solutions", "speed")
+PARTS = ("exactness", "kinks", "solutions", "speed")
 
 
 def machine() -> dict[str, Any]:
@@ -38,6 +39,11 @@ def machine() -> dict[str, Any]:
 def worst(found: list[dict[str, Any]], key: str, rows: int = 5) -> list[dict[str, Any]]:
     """The rows with the largest figure."""
     return sorted(found, key=lambda row: row[key], reverse=True)[:rows]
+
+
+def largest(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row without an error, if there is one, else the one with the largest."""
+    return max(rows, key=lambda row: math.inf if row["error"] is None else row["error"])
 
 
 def show(console: Console, title: str, rows: list[dict[str, Any]], key: str) -> None:
@@ -63,11 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     parts = options.parts or PARTS
     options.out.mkdir(parents=True, exist_ok=True)
     console, failed, summary = Console(), False, dict[str, Any]()
-    if "exactness" in parts:
-        failed |= bool(exactness.main(options.out / "exactness.json", options.quick))
-        rows = json.loads((options.out / "exactness.json").read_text())
-        for n in sorted({row["n"] for row in rows}):
-            summary[f"exactness, n = {n}"] = worst([row for row in rows if row["n"] == n], "error", rows=1)[0]
+    for part, study in (("exactness", exactness), ("kinks", kinks)):
+        if part in parts:
+            failed |= bool(study.main(options.out / f"{part}.json", options.quick))
+            rows = json.loads((options.out / f"{part}.json").read_text())
+            for n in sorted({row["n"] for row in rows}):
+                summary[f"{part}, n = {n}"] = largest([row for row in rows if row["n"] == n])
     if "solutions" in parts:
         found = solutions.run(options.quick)
         keys = {"gaps": "gap", "matrices": "gap", "reference": "standard_errors", "alignment": "distance"}

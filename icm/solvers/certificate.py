@@ -5,7 +5,8 @@ For σ ≥ 0 and any bound ρ ≥ ‖σ*‖₂ on the minimiser, convexity of f 
     F(σ) − F* ≤ ⟨∇f(σ) − g, σ − σ*⟩ ≤ ⟨∇f(σ) − g, σ⟩ + ρ ‖(g − ∇f(σ))₊‖₂,
 
 and for a Q that shares no singular vectors with G: F(Q) − F* ≤ ⟨∇F(Q), Q⟩ + ρ ‖∇F(Q)‖_F. Since
-E H(‖Qζ‖) ≥ H(E‖Qζ‖) ≥ H(κ_n ‖Q‖_F), the largest t with H(κ_n t) ≤ ‖g‖₂ t is such a ρ.
+E H(‖Qζ‖) ≥ H(E‖Qζ‖) ≥ H(κ_n ‖Q‖_F), the largest t with H(κ_n t) ≤ ‖g‖₂ t is such a ρ. At a kink ∇f stands for any
+subgradient. Under a wall r̃, σ* ≤ r̃ bounds the middle term by r̃ Σ (g − ∇f)₊ − ⟨g − ∇f, σ⟩ as well.
 """
 
 from __future__ import annotations
@@ -49,17 +50,30 @@ def reach(g: Tensor, dim: int, H: Curvature, dual: Tensor | None = None) -> Tens
 
 
 def spectral_gap(
-    g: Float[Tensor, "b k"], sigma: Float[Tensor, "b k"], e: Expectation, rho: Float[Tensor, " b"], m: int, n: int
+    g: Float[Tensor, "b k"],
+    sigma: Float[Tensor, "b k"],
+    e: Expectation,
+    rho: Float[Tensor, " b"],
+    m: int,
+    n: int,
+    H: Curvature,
 ) -> Float[Tensor, " b"]:
-    """The bound at Q = U diag(σ) Vᵀ (m × n) for σ (B, k), where e = expect(H, σ, n)."""
+    """The bound at Q = U diag(σ) Vᵀ (m × n) for σ (B, k), where e = expect(H, σ, n) or has a subgradient for slopes."""
     residual = g - e.slopes
     size, length = norm(g), e.size * e.x.norm(dim=-1)
-    core = rho * norm(residual.clamp(min=0)) - (residual * sigma).sum(-1)
+    up = residual.clamp(min=0)
+    core = rho * norm(up) - (residual * sigma).sum(-1)
+    if math.isfinite(H.wall):
+        box = (up * (H.wall - sigma) + (up - residual) * sigma).sum(-1)
+        core, rho = torch.minimum(core, box), rho.clamp(max=H.wall * math.sqrt(g.shape[1]))
     evaluation = (e.error + 4 * _EPS) * (e.value + (g * sigma).sum(-1) + rho * norm(e.slopes))
     # Q solves the program of U diag(g) Vᵀ, a matrix this far from G: F moves by ⟨error, Q − Q*⟩. Rounding in Q itself
     # moves F by ⟨∇F, rounding⟩, and by its square, which at 1e−28 or so is left out.
     decomposition = _svd_error(m, n) * (size * (length + rho) + norm(residual) * length)
-    gap = core.clamp(min=0) + evaluation + decomposition
+    # At a kink that is not of second order: F moves by the jump times the mean of |‖Qζ‖ − ‖Q̃ζ‖| ≤ ‖Q − Q̃‖_F/√n.
+    jumps = sum(jump for _, jump in H.kinks)
+    corners = jumps * e.size * (16 + math.sqrt(max(m, n))) * _EPS
+    gap = core.clamp(min=0) + evaluation + decomposition + corners
     return gap.where(~gap.isnan(), torch.inf)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from icm.curvature import Power
 from icm.solvers.certificate import mean_length
-from icm.solvers.newton import Local, minimise
+from icm.solvers.newton import Domain, Local, minimise
 from icm.sphere import expect, power_error
 
 
@@ -32,7 +32,7 @@ def norm_dual(g: Tensor, dim: int, p: float, tol: float, max_iterations: int) ->
     """The dual of N(v) = (E‖diag(v)ζ‖^p)^{1/p} at g (B, k) ≥ 0, not all zero, through min ½N² − ⟨g, v⟩ = −½N†²."""
     H = Power(p)
 
-    def evaluate(v: Tensor, rows: Tensor) -> Local:
+    def evaluate(v: Tensor, low: Tensor, rows: Tensor) -> Local:
         unit = v.amax(-1)  # ½N² is homogeneous, and E‖Qζ‖^p overflows for large p unless σ₁ = 1
         e = expect(H, v / unit[:, None], dim)
         # θ(f) = ½ f^{2/p}: ∇θ = θ'∇f and ∇²θ = θ'∇²f + θ''/θ'² ∇θ∇θᵀ.
@@ -45,6 +45,7 @@ def norm_dual(g: Tensor, dim: int, p: float, tol: float, max_iterations: int) ->
             first[:, None] * e.stiffness,
             4 * first / e.size,
             e.x,
+            e.x.square(),
             e.weight,
             e.bend,
             second / (first * unit).square(),
@@ -54,7 +55,7 @@ def norm_dual(g: Tensor, dim: int, p: float, tol: float, max_iterations: int) ->
     g = g / size
     reach = g.norm(dim=-1) / mean_length(dim) ** 2
     # ½N² is homogeneous of degree 2, so Newton's first step from c·g does not depend on c; n suits a flat spectrum.
-    found = minimise(evaluate, g, dim * g, reach, tol, max_iterations)
+    found = minimise(evaluate, g, dim * g, Domain(reach), tol, max_iterations)
     v = found.x
     along, N = (g * v).sum(-1), (2 * found.value).sqrt()
     residual = g - found.gradient

@@ -97,6 +97,7 @@ def finish(
         curvature=program.H,
         direction=direction,
         margin=None if decision.margin is None else decision.margin.reshape(batch),
+        gradient=program.G,
     )
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from icm.curvature import Curvature
+from icm.solvers.flat import Orthogonality
 
 
 class Status(Enum):
@@ -47,7 +48,8 @@ class Solution:
     Q ≠ 0 is a multiple of the polar factor on G's range, as far as G's dtype and the method resolve it. Where the
     program is unbounded, Q is NaN, value −∞, gap ∞, and F falls along `direction` D (…, m, n), of unit Frobenius norm.
     For H with a finite slope at 0 or infinity, margin (…) is max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity:
-    positive where the program is unbounded.
+    positive where the program is unbounded. For H with a kink or a wall, `orthogonality` holds the reason why Q is, or
+    is not, a multiple of the polar factor, with the dual multiplier or the direction of descent that proves it.
     """
 
     Q: Float[Tensor, "*batch m n"]
@@ -64,6 +66,8 @@ class Solution:
     curvature: Curvature
     direction: Float[Tensor, "*batch m n"] | None = None
     margin: Float[Tensor, "*batch"] | None = None
+    orthogonality: Orthogonality | None = None
+    gradient: Float[Tensor, "*batch m n"] | None = None
 
     @property
     def dim(self) -> int:

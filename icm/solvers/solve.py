@@ -13,6 +13,7 @@ from icm.curvature import Curvature, Custom
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
 from icm.solvers.certificate import rounded
+from icm.solvers.flat import Flat
 from icm.solvers.solution import Solution, Status
 from icm.solvers.spectrum import SpectralMethod, solve_spectrum
 
@@ -123,7 +124,7 @@ def _solve_spectral(
         largest=torch.finfo(dtype).max,
     )
     sigma = found.sigma.reshape(*batch, k)
-    Q = reduced.lift(sigma)
+    Q = _assemble(reduced, sigma, found.flat)
     gain, value, gap, statuses = (reduced.g * sigma).sum(-1).reshape(-1), found.value, found.gap, list(found.status)
     if dtype != torch.float64:
         rows = torch.isfinite(value).nonzero()[:, 0]
@@ -142,14 +143,25 @@ def _solve_spectral(
         value=value.reshape(batch),
         gap=gap.reshape(batch),
         statuses=tuple(statuses),
-        orthogonal=_orthogonal(reduced, sigma, dtype),
+        orthogonal=_orthogonal(reduced, sigma, dtype) if found.flat is None else found.flat.held.reshape(batch),
         iterations=found.iterations.reshape(batch),
         method=found.method,
         tol=tol,
         curvature=program.H,
         direction=direction,
         margin=None if found.margin is None else found.margin.reshape(batch),
+        orthogonality=None if found.flat is None else found.flat.why.shaped(batch),
+        gradient=program.G,
     )
+
+
+def _assemble(reduced: SpectralProgram, sigma: Tensor, flat: Flat | None) -> Tensor:
+    """U diag(σ) Vᵀ; where the answer is flat the polar factor on G's range, times its radius as the last step."""
+    if flat is None:
+        return reduced.lift(sigma)
+    held = flat.held.reshape(*sigma.shape[:-1], 1)
+    radius = torch.where(held, sigma.amax(-1, keepdim=True), 1.0)
+    return radius[..., None] * reduced.lift(torch.where(held, (sigma > 0).to(sigma.dtype), sigma))
 
 
 def _orthogonal(reduced: SpectralProgram, sigma: Tensor, dtype: torch.dtype) -> Tensor:

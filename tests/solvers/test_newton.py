@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icm import Exponential, Power, Status, solve
-from icm.solvers.newton import Local, _low_rank, _newton_step, minimise
+from icm.solvers.newton import Domain, Local, _low_rank, _newton_step, minimise
 from icm.sphere import expect
 from tests.oracles import tensor, worst
 
@@ -14,7 +14,7 @@ from tests.oracles import tensor, worst
 def local(H, sigma: torch.Tensor, dim: int) -> Local:
     """f near σ, as the solver sees it, without a rank-one term."""
     e = expect(H, sigma, dim)
-    return Local(e.value, e.slopes, e.stiffness, 4 / e.size, e.x, e.weight, e.bend, torch.zeros_like(e.size))
+    return Local(e.value, e.slopes, e.stiffness, 4 / e.size, e.x, e.x.square(), e.weight, e.bend, torch.zeros_like(e.size))
 
 
 def hessian(H, sigma: torch.Tensor, dim: int) -> torch.Tensor:
@@ -32,7 +32,7 @@ def test_the_step_solves_the_newton_equation(H) -> None:
     """(∇²f) step = residual, with the columns chosen by pivoting standing for all of ∇²f: to 1e-6."""
     sigma = torch.linspace(1.0, 0.1, 12, dtype=torch.float64)
     residual = torch.linspace(-1, 1, 12, dtype=torch.float64)
-    step = _newton_step(local(H, sigma[None], 15), residual[None])[0]
+    step = _newton_step(local(H, sigma[None], 15), residual[None], None)[0]
     exact = torch.linalg.solve(hessian(H, sigma, 15), residual)
     assert float((step - exact).norm() / exact.norm()) < 1e-6
 
@@ -65,13 +65,13 @@ def test_a_quadratic_takes_one_step() -> None:
     """½⟨x, Ax⟩ − ⟨g, x⟩ with diagonal A is minimised at A⁻¹g at once."""
     A, g = tensor(1.0, 3.0, 10.0), tensor(1.0, 1.0, 5.0)
 
-    def evaluate(x: torch.Tensor, rows: torch.Tensor) -> Local:
+    def evaluate(x: torch.Tensor, low: torch.Tensor, rows: torch.Tensor) -> Local:
         zero = torch.zeros_like(x)
         return Local(
             0.5 * (A * x * x).sum(-1), A * x, A.expand_as(x), torch.ones(len(x)).double(), x, zero, zero, zero[:, 0]
         )
 
-    found = minimise(evaluate, g[None], torch.ones(1, 3, dtype=torch.float64), tensor(10.0), 1e-12, 50)
+    found = minimise(evaluate, g[None], torch.ones(1, 3, dtype=torch.float64), Domain(tensor(10.0)), 1e-12, 50)
     assert worst(found.x[0], g / A) < 1e-14
     assert int(found.iterations[0]) == 1
 

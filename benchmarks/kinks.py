@@ -27,6 +27,7 @@ from benchmarks.spectra import Values, rounded, spectra
 DIMENSIONS = (2, 3, 4, 5, 8, 64, 1024, 4096)
 DEVIATIONS = (-9.3, -3.0, -1.0, 0.0, 1.0, 3.0, 9.3)
 QUANTITIES = ("tail", "value", "weights", "sum", "bend")
+BEND = 1e-5  # w'(λ_i) steers Newton's steps and enters no certificate
 CACHE = Path(__file__).parent / "kink_cache"
 OUTPUT = Path(__file__).parent / "output" / "kinks.json"
 
@@ -49,7 +50,7 @@ class KinkRecord:
     @property
     def missed(self) -> bool:
         """Whether the error exceeds the bar of its size, or could not be had."""
-        return self.error is None or self.error > bar(self.n)
+        return self.error is None or self.error > (BEND if self.quantity == "bend" else bar(self.n))
 
 
 def positions(sigma: Values, dim: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Are the solutions what they claim? Gaps on the grid, agreement with cvxpy, alignment found, invariance.
 
 gaps        gap/|value| for every n, spectrum and exponent > 1 of the exactness grid, from the singular values
+kinks       the same for 0.5 r² + b·kink(1), b from 0.1 to 1e4, with g at three scales
 matrices    the same from full matrices with random singular vectors, evaluated again at the returned Q
 reference   cvxpy on sampled ζ: its error over several sample sets, and how far the exact solution is from their mean
 alignment   quasi-Newton on the full Q from random starts against the spectral solution
@@ -26,6 +27,8 @@ from icm.solvers.certificate import matrix_gap
 from icm.solvers.spectrum import solve_spectrum
 
 GAP = 1e-10
+KINK_GAP = 1e-9
+JUMPS, KINK_SCALES = (0.1, 1, 10, 100, 1e4), (0.3, 1.0, 10.0)
 ALIGNMENT = 1e-6
 INVARIANCE = 1e-12
 CURVATURES = ("r^1.5", "r^2.39", "r^3", "r^10.5", "r^2 + 3*r^4", "exp(1)", "r^2 + 0.5*r")
@@ -63,6 +66,26 @@ def gaps(dimensions: tuple[int, ...] = DIMENSIONS) -> Iterator[dict[str, Any]]:
                 if not gap <= worst["gap"]:
                     worst |= {"gap": gap, "exponent": p}
             yield worst | {"steps": steps, "bar": GAP, "ok": worst["gap"] <= GAP}
+
+
+def kinks(dimensions: tuple[int, ...] = DIMENSIONS) -> Iterator[dict[str, Any]]:
+    """One row per (n, spectrum): the worst gap/|value| for 0.5 r² + b·kink(1) over jumps b and scales of g."""
+    for n in dimensions:
+        for name, sigma in spectra(n).items():
+            worst: dict[str, Any] = {"n": n, "spectrum": name, "gap": 0.0}
+            steps, reasons = 0, set()
+            for scale in KINK_SCALES:
+                g = torch.from_numpy(np.sort(sigma)[::-1].copy())[None] * scale
+                for b in JUMPS:
+                    found = solve_spectrum(g, n, icm.parse(f"0.5*r^2 + {b}*kink(1)"), tol=KINK_GAP)
+                    steps = max(steps, int(found.iterations))
+                    assert found.flat is not None
+                    reasons.add(str(found.flat.why.reasons[0]))
+                    gap = float(found.gap / found.value.abs())
+                    if not gap <= worst["gap"]:
+                        worst |= {"gap": gap, "jump": b, "scale": scale}
+            ends = {"steps": steps, "reasons": sorted(reasons), "bar": KINK_GAP, "ok": worst["gap"] <= KINK_GAP}
+            yield worst | ends
 
 
 def matrices(sizes: tuple[int, ...] = (3, 8, 64)) -> Iterator[dict[str, Any]]:
@@ -172,6 +195,7 @@ def run(quick: bool = False) -> dict[str, list[dict[str, Any]]]:
     small = tuple(n for n in DIMENSIONS if n <= 64)
     parts: dict[str, Iterator[dict[str, Any]]] = {
         "gaps": gaps(small if quick else DIMENSIONS),
+        "kinks": kinks(small if quick else DIMENSIONS),
         "matrices": matrices(),
         "reference": reference(),
         "alignment": alignment(),

@@ -1,6 +1,8 @@
 """Speed and memory as ratios, each measured in one run on one machine.
 
 svd      solve(G) against torch.linalg.svd(G), n = 1024, H = r^3, float64                   bar: at most 1.3
+kinks    the same with one kink: near G, at and beyond the range of the law, flat             bar: at most 2
+proofs   seconds of enclose: a power at n = 64, a kink at n = 8                               bars: 30 and 60
 cvxpy    method="reference" (32 x 32, 1000 samples) against solve                           bar: at least 1000
 batch    a loop of 64 solves against one batch, 256 x 256, both beyond their SVDs           bar: at least 4
 memory   peak memory of solve against that of the SVD alone, n = 4096, a process each       bar: at most 1.5
@@ -12,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -52,6 +54,33 @@ def against_svd(n: int = 1024, repeats: int = 7, device: str = "cpu") -> dict[st
     t = interleaved({"svd": lambda: torch.linalg.svd(G), "solve": lambda: icm.solve(G, "r^3")}, repeats, device)
     ratio = t["solve"] / t["svd"]
     return {"what": f"solve / svd, n = {n}", "ratio": ratio, "bar": 1.3, "ok": ratio <= 1.3, **t}
+
+
+def kinks_against_svd(n: int = 1024, repeats: int = 5, device: str = "cpu") -> Iterator[dict[str, Any]]:
+    """solve(G) / svd(G) for one kink, at the jumps b where it is below the law of ‖Q*ζ‖, inside it, or holds it back."""
+    G = _gaussian(n, n, device=device)
+    near = torch.linalg.qr(G)[0] * 30 + G / 1000  # nearly orthogonal: a jump of 1e6 holds it at the kink exactly
+    runs: dict[str, Callable[[], Any]] = {"svd": lambda: torch.linalg.svd(G)}
+    for b in (1e1, 2e4, 1e5, 1e8):
+        runs[f"b = {b:g}"] = lambda b=b: icm.solve(G, icm.parse(f"0.5*r^2 + {b}*kink(1)"))
+    runs["flat"] = lambda: icm.solve(near, "0.5*r^2 + 1e6*kink(1)")
+    t = interleaved(runs, repeats, device)
+    for name in list(runs)[1:]:
+        ratio = t[name] / t["svd"]
+        what = f"solve / svd, n = {n}, one kink, {name}"
+        yield {"what": what, "ratio": ratio, "bar": 2.0, "ok": ratio <= 2, "svd": t["svd"], "solve": t[name]}
+
+
+def proofs() -> Iterator[dict[str, Any]]:
+    """Seconds of enclose(solution), which the bars of these two rows are in."""
+    for n, H, bar in ((64, "r^2.39", 30.0), (8, "0.5*r^2 + 60*kink(1)", 60.0)):
+        solution = icm.solve(_gaussian(n, n), H)
+        start = time.perf_counter()
+        enclosure = icm.enclose(solution)
+        seconds = time.perf_counter() - start
+        width = (enclosure.optimum.upper - enclosure.optimum.lower) / abs(enclosure.optimum.lower)
+        what = f"seconds of enclose, {H}, n = {n}"
+        yield {"what": what, "ratio": seconds, "bar": bar, "ok": seconds <= bar and width < 1e-9, "width": width}
 
 
 def against_cvxpy(repeats: int = 1) -> dict[str, Any]:
@@ -116,6 +145,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     if not quick:
         parts.append(memory)
     rows = [part() for part in track(parts, description="speed     ")]
+    rows += [*track(kinks_against_svd(), description="kinks     "), *track(proofs(), description="proofs    ")]
     if torch.cuda.is_available():
         rows += [against_svd(device="cuda") | {"device": "cuda"}, batched(device="cuda") | {"device": "cuda"}]
     return rows

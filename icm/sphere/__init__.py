@@ -1,5 +1,7 @@
-"""Exact expectations E H(‖Qζ‖) for ζ uniform on the unit sphere, as functions of the singular values of Q."""
+"""The law of ‖Qζ‖ for ζ uniform on the unit sphere, and exact expectations E H(‖Qζ‖) under it, from the singular values
+of Q alone."""
 
 from icm.sphere.expectation import Expectation, expect, mean, power_error, slopes, spectrum, uses_rule
+from icm.sphere.law import Law, law, tail
 
-__all__ = ["Expectation", "expect", "mean", "power_error", "slopes", "spectrum", "uses_rule"]
+__all__ = ["Expectation", "Law", "expect", "law", "mean", "power_error", "slopes", "spectrum", "tail", "uses_rule"]

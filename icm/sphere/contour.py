@@ -59,8 +59,8 @@ def hinges(
     shape: Shape,
     step: float = 0.25,
 ) -> Moments:
-    """E h(s), w_i = E[ψ(s)ζ_i²] and w'(λ_i) for h = (s−u)₊ ("hinge"), (√s−c)₊ ("kink") or ½(√s−c)₊² ("rise"), at rows of
-    d_i = λ_i − u, u = c², c = `radius`, each d_i standing for `multiplicity` coordinates.
+    """E h(s), w_i = E[ψ(s)ζ_i²] and w'(λ_i) for h = (s−u)₊ ("hinge"), (√s−c)₊ ("kink") or ½(√s−c)₊² ("rise"), at rows
+    of d_i = λ_i − u, u = c², c = `radius`, each d_i standing for `multiplicity` coordinates.
 
     Every row needs min d < 0 < max d. For "hinge" w_i summed over all coordinates is P(s > u).
     """

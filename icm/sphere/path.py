@@ -41,8 +41,8 @@ def bisect(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, steps: int)
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """Paths, one per row: r (rows, k), c (rows, k [+ 1 with a pole]) in units of the width w (rows, 1), bend γ (rows, 1),
-    multiplicities m as for c, and τ₀ (rows, 1) where there is a pole."""
+    """Paths, one per row: r (rows, k), c (rows, k [+ 1 with a pole]) in units of the width w (rows, 1), bend γ
+    (rows, 1), multiplicities m as for c, and τ₀ (rows, 1) where there is a pole."""
 
     r: Tensor
     c: Tensor
@@ -64,7 +64,7 @@ class Path:
             c = 2 * d * r
         width = (2 / ((c * c) @ m)).sqrt().unsqueeze(-1)
         c = c * width
-        return cls(r, c, width, _bend(c, m), m, start)
+        return cls(r, c, width, _steady(c, m, _bend(c, m)), m, start)
 
     def __getitem__(self, rows: Tensor) -> Path:
         start = None if self.start is None else self.start[rows]
@@ -129,6 +129,24 @@ def _bend(c: Tensor, m: Tensor) -> Tensor:
     return torch.where((cubic.abs() < 0.3) & (turn.abs() > 0.5), -0.5 * turn.sign(), cubic).unsqueeze(-1)
 
 
+def _steady(c: Tensor, m: Tensor, gamma: Tensor) -> Tensor:
+    """γ (rows, 1) where |M| falls all along the path, else ½ the other way or, where it rises there too, 0: on a path
+    bent towards many coordinates next to u, whose factors turn only far out, M would rise beyond all digits."""
+
+    def rises(gamma: Tensor) -> Tensor:
+        least, rise = torch.zeros_like(gamma), torch.zeros_like(gamma)
+        for x in torch.arange(0.5, 45.0, 0.75).tolist():
+            size = (1 - 2 * math.sinh(x / 2) ** 2 * gamma * c).square() + (math.sinh(x) * c).square()
+            log = (size.log() @ m / -4).unsqueeze(-1)
+            rise, least = torch.maximum(rise, log - least), torch.minimum(least, log)
+            if bool((log < -2 * _FALL).all()):
+                break
+        return rise > 0.5
+
+    wrong, other = rises(gamma), -0.5 * gamma.sign()
+    return torch.where(wrong, other.where(~rises(other), 0.0), gamma) if bool(wrong.any()) else gamma
+
+
 def _length(path: Path, growth: Tensor | float) -> Tensor:
     """The x at which every integrand M K cosh x/(1−δc_i) has fallen by e^{−38}, for a kernel that grows by e^growth."""
     c, m = path.c, path.m
@@ -188,7 +206,7 @@ def _trapezoid(path: Path, kernel: Kernel, rows: Tensor, reach: float, step: flo
             old = total[i][moving]
             part = (old + step * part) / 2
             total[i][moving] = part
-            if i < 2:  # positive integrals; the third may cross zero, and converges with them
+            if i < 2:  # positive integrals; the third may cross zero, and only steers Newton's steps
                 relative = (part - old).abs() / part.abs().clamp(min=1e-280)
                 change = torch.maximum(change, relative.reshape(len(moving), -1).amax(-1))
         moving = moving[~(change < 1e-9)]

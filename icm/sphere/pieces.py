@@ -52,8 +52,9 @@ def piecewise(
 
 
 def _levels(sigma: Tensor, low: Tensor | None, radius: Tensor, size: Tensor, dim: int) -> tuple[Tensor, Tensor, int]:
-    """d = (λ − c²)/σ₁² (B, L, K) of the distinct coordinates, their multiplicities (K,), and the number of padding ones,
-    which come first. λ − c² is a product: forming λ would lose the digits that say on which side of a kink it is."""
+    """d = (λ − c²)/σ₁² (B, L, K) of the distinct coordinates, their multiplicities (K,), and the number of padding
+    ones, which come first. λ − c² is a product: forming λ would lose the digits that say on which side of a kink it
+    is."""
     pad = int(dim > sigma.shape[1])
     m = sigma.new_ones(sigma.shape[1] + pad)
     m[:pad] = dim - sigma.shape[1]

@@ -1,8 +1,8 @@
 """Is the answer r̃ UVᵀ, the polar factor at the radius of a kink or wall? Decided exactly, with the reason.
 
 At a wall r̃ UVᵀ is optimal exactly if no singular value gains by shrinking: g_i ≥ ∂_i f there. At a kink with slopes
-A < B, for n singular values g_i > 0, ‖r̃UVᵀζ‖ = r̃ for every ζ, and the subgradients of f are the averages E[ξ ζ_i²] of
-multipliers A ≤ ξ(ζ) ≤ B. So r̃UVᵀ is optimal exactly if such a ξ has E[ξ ζ_i²] = g_i: if B − A ≥ J(g − A/n), see `gauge`.
+A < B, for n singular values g_i > 0, ‖r̃UVᵀζ‖ = r̃ for every ζ, and the subgradients of f are the averages E[ξ ζ_i²]
+of multipliers A ≤ ξ(ζ) ≤ B. So r̃UVᵀ is optimal exactly if such a ξ has E[ξ ζ_i²] = g_i: if B − A ≥ J(g − A/n), see `gauge`.
 For fewer singular values, or zeros among them, ‖Qζ‖ has no atom and a kink never holds them all.
 """
 
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icm.curvature import Curvature
-from icm.solvers.gauge import gauge
+from icm.solvers.gauge import gauge, lower_bound
 from icm.sphere import expect
 
 
@@ -49,10 +49,10 @@ class Orthogonality:
     """Why Q is a multiple of the polar factor, or why not; one per batch element, for H with a kink or a wall.
 
     radius (…) is that of the kink where H' crosses Σg, or of the wall, NaN where H' crosses Σg between kinks; left and
-    right (…) are the slopes of H there. threshold (…) is the least right slope at which radius·UVᵀ is optimal, NaN
-    where it was not needed, ∞ where there is none. v (…, k), in the order of g, is the extremal direction of the
-    criterion: the dual multiplier is ξ(ζ) = left + jump·1{Σ v_i ζ_i² > 0}, jump (…) = threshold − left; for DESCENT F
-    falls along v from radius·UVᵀ. v = 0 where it was not needed.
+    right (…) are the slopes of H there. threshold (…) is the least right slope at which radius·UVᵀ is optimal, ∞ where
+    there is none, NaN where it was not needed (`orthogonal_threshold` has it in every case). v (…, k), in the order of
+    g, is the extremal direction of the criterion: the dual multiplier is ξ(ζ) = left + jump·1{Σ v_i ζ_i² > 0},
+    jump (…) = threshold − left; for DESCENT F falls along v from radius·UVᵀ. v = 0 where it was not needed.
     """
 
     reasons: tuple[Reason, ...]
@@ -65,8 +65,8 @@ class Orthogonality:
     g: Float[Tensor, "*batch k"]
 
     def multiplier(self, zeta: Float[Tensor, "*samples n"]) -> Float[Tensor, "*samples"]:
-        """ξ(ζ) at directions ζ (…, n) on the unit sphere in the basis of G's right singular vectors, unbatched: E[ξ ζ_i²]
-        = g_i and left ≤ ξ ≤ right prove that radius·UVᵀ is optimal at a kink. NaN where no multiplier does."""
+        """ξ(ζ) at directions ζ (…, n) on the unit sphere, in the basis of G's right singular vectors, unbatched:
+        E[ξ ζ_i²] = g_i and left ≤ ξ ≤ right prove that radius·UVᵀ is optimal at a kink. NaN where none does."""
         square = zeta.square()
         if self.reasons[0] is Reason.SUFFICIENT:
             n = self.g.shape[-1]
@@ -90,8 +90,7 @@ class Orthogonality:
 
 @dataclass(frozen=True, eq=False)
 class Flat:
-    """The elements answered at once: held (B,), their σ (B, k) and subgradients (B, k) of f there; and the kink's radius
-    (B,), NaN where no kink is crossed, for those that F leaves along why.v."""
+    """Which elements are answered at once, `held` (B,); their σ (B, k) and subgradients (B, k) of f there; and why."""
 
     held: Tensor
     sigma: Tensor
@@ -106,7 +105,7 @@ def support(g: Tensor, outputs: int, dim: int) -> Tensor:
 
 def decide_flat(g: Tensor, dim: int, H: Curvature, outputs: int, rows: Tensor) -> Flat:
     """Flat answers for g (B, k) descending, among the elements `rows`."""
-    batch, k = g.shape
+    batch = len(g)
     held = torch.zeros(batch, dtype=torch.bool, device=g.device)
     nan = torch.full_like(g[:, 0], math.nan)
     why = Orthogonality((), nan, nan.clone(), nan.clone(), nan.clone(), nan.clone(), torch.zeros_like(g), g)
@@ -172,10 +171,14 @@ def _at_kinks(
     # F falls when a σ_i alone leaves: downwards if A ≥ n min g, upwards if B < n max g.
     least, most = dim * g[rows, -1], dim * g[rows, 0]
     v = torch.zeros_like(g[rows])
-    v[A >= least, -1] = -1.0
-    v[(B < most) & (A < least), 0] = 1.0
-    threshold = torch.full_like(A, math.nan).masked_fill(A >= least, math.inf)
-    open_ = ((A < least) & (B >= most)).nonzero()[:, 0]
+    v[least <= A, -1] = -1.0
+    v[(most > B) & (least > A), 0] = 1.0
+    threshold = torch.full_like(A, math.nan).masked_fill(least <= A, math.inf)
+    open_ = ((least > A) & (most <= B)).nonzero()[:, 0]
+    if len(open_):  # most often it is clear, and cheap to see, that no multiplier is enough
+        bound, direction = lower_bound(g[rows[open_]] - A[open_, None] / dim)
+        clear = bound > (B - A)[open_]
+        v[open_[clear]], open_ = direction[clear], open_[~clear]
     if len(open_):
         found = gauge(g[rows[open_]] - A[open_, None] / dim)
         v[open_], threshold[open_] = found.v, A[open_] + found.jump

@@ -68,6 +68,13 @@ def gauge(q: Tensor, max_iterations: int = 100) -> Gauge:
     return Gauge(jump * mean[:, 0], v, reached * mean, iterations)
 
 
+def lower_bound(q: Tensor) -> tuple[Tensor, Tensor]:
+    """A bound J ≤ J(q) (B,) for q (B, n) > 0, not all equal, within a few per cent as a rule, and a v (B, n) that proves
+    it: J = ⟨q, v⟩/h(v)."""
+    v = _start(q / q.mean(-1, keepdim=True))
+    return (q * v).sum(-1) / hinge(v)[0], v
+
+
 def _direct(q: Tensor, max_iterations: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The fields of a Gauge for q of mean 1, by minimising over v."""
     jump, v, reached = torch.zeros_like(q[:, 0]), _start(q), torch.zeros_like(q)

@@ -13,13 +13,14 @@ from icm.solvers.certificate import norm
 from icm.solvers.flat import Orthogonality, Reason
 from icm.solvers.gauge import gauge
 from icm.solvers.newton import Domain, Local, minimise
-from icm.sphere import expect
+from icm.sphere import expect, hinge_error
 
 _RAY_STEPS = 6
 _NEAR_STEPS = 8
 _NEAREST = 1e-12  # of r̃: least distance from a flat spectrum at which a start is looked for
 _SLACK = 1e-3  # by which the largest averages stay below what a kink can provide
 _DECADES, _REFINED = 16, 8  # of floors tried for the smallest ones
+_NOISE = 2.5e-15  # relative rounding of f for smooth H
 _FLOOR = 1e-9  # of ‖g‖/‖σ‖: least curvature in a Newton step, for H that has none beyond a kink
 
 
@@ -155,7 +156,6 @@ def solve_general(
 
     top = H.wall / unit if math.isfinite(H.wall) else None
     domain = Domain(reach / unit, top)
-    found = minimise(
-        evaluate, direction, start.sigma / unit[:, None], domain, tol, max_iterations, start.low / unit[:, None]
-    )
+    x, low, noise = start.sigma / unit[:, None], start.low / unit[:, None], hinge_error(dim) if cornered else _NOISE
+    found = minimise(evaluate, direction, x, domain, tol, max_iterations, low, 4 * noise)
     return found.x * unit[:, None], found.low * unit[:, None], found.iterations

@@ -24,7 +24,7 @@ _RANK = 32  # columns of L at most
 _RANK_ERROR = 1e-7  # what may be left of the scaled L: the factor by which an iteration may miss quadratic convergence
 _HALVINGS = 40
 _ARMIJO = 1e-4
-_NOISE = 1e-14  # relative rounding of an objective value: smaller decreases cannot be seen
+_NOISE = 1e-14  # relative rounding of an objective value, for powers
 _PATIENCE = 2  # iterations without a clearly smaller gap before the rounding floor is accepted
 
 
@@ -103,12 +103,20 @@ Evaluate = Callable[[Tensor, Tensor, Tensor], Local]
 
 
 def minimise(
-    evaluate: Evaluate, g: Tensor, x: Tensor, domain: Domain, tol: float, max_iterations: int, low: Tensor | None = None
+    evaluate: Evaluate,
+    g: Tensor,
+    x: Tensor,
+    domain: Domain,
+    tol: float,
+    max_iterations: int,
+    low: Tensor | None = None,
+    noise: float = _NOISE,
 ) -> Minimum:
     """argmin F(x) − ⟨g, x⟩ over the domain for g (B, k), started at x (B, k), or x + low.
 
     `evaluate(x, low, rows)` gives F near x + low for the batch elements `rows`. A row stops when the domain's bound of
-    its gap falls below tol ⟨g, x⟩, or no longer falls, or where F is not finite.
+    its gap falls below tol ⟨g, x⟩, or no longer falls, or where F is not finite. `noise` is the relative rounding of an
+    objective value: smaller decreases cannot be seen.
     """
     rows = torch.arange(len(x), device=x.device)
     x, low = domain.add(x, torch.zeros_like(x) if low is None else low, torch.zeros_like(x))
@@ -131,7 +139,7 @@ def minimise(
             rows, residual, here = rows[keep], residual[keep], here.map(lambda t, keep=keep: t[keep])
         step = _newton_step(here, residual, domain[rows].free(residual, x[rows]))
         x[rows], low[rows], here = _search(
-            evaluate, rows, g[rows], x[rows], low[rows], domain[rows], here, residual, step
+            evaluate, rows, g[rows], x[rows], low[rows], domain[rows], here, residual, step, noise
         )
         value[rows], gradient[rows] = here.value, here.gradient
         iterations[rows] += 1
@@ -206,10 +214,11 @@ def _search(
     here: Local,
     residual: Tensor,
     step: Tensor,
+    noise: float,
 ) -> tuple[Tensor, Tensor, Local]:
     """x + α·step for the first α = 1, ½, ¼, … that decreases the objective enough; rows that find none stay."""
     start = here.value - (g * x).sum(-1)
-    noise = _NOISE * (here.value.abs() + (g * x).sum(-1).abs())
+    slack = noise * (here.value.abs() + (g * x).sum(-1).abs())
     there_x, there_low = domain.add(x, low, step)
     there = evaluate(there_x, there_low, rows)
     alpha = torch.ones_like(start)
@@ -217,7 +226,7 @@ def _search(
         value = there.value - (g * there_x).sum(-1)
         moved = alpha[:, None] * step if domain.top is None else (there_x - x) + (there_low - low)
         # NaN and infinity compare false, so a step out of H's range is shortened.
-        again = (~(value <= start - _ARMIJO * (residual * moved).sum(-1) + noise)).nonzero()[:, 0]
+        again = (~(value <= start - _ARMIJO * (residual * moved).sum(-1) + slack)).nonzero()[:, 0]
         if len(again) == 0:
             break
         if halving == _HALVINGS:

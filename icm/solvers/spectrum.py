@@ -27,6 +27,8 @@ from icm.solvers.solution import Status
 from icm.sphere import expect, uses_rule
 
 _INNER = 0.01  # of tol for the iteration: convergence is quadratic, so this costs at most one more step
+_DUAL_TOL = 1e-8
+_SMALL = 512  # inputs up to which that is worth its price
 _FIRST = 15  # steps before an answer beside a kink is looked for from closer by
 _LEVELS = 4  # of the general rule, tried in turn before a solve is given up as stalled
 
@@ -93,13 +95,19 @@ def solve_spectrum(
         iterations[rows] += count
     judge = _Judge(g, dim, H, rho, decision, flat, tol, outputs, largest)
     value, gap, status = judge.certify(sigma, low, level=0)
+    rows = _rows(status, Status.STALLED, g.device)
+    if flat is not None and decision.upper is None and len(rows):
+        # The bound ‖g‖₂/κ_n of N† was enough for every other answer; the bound of σ* may need N† itself.
+        dual = norm_dual(g[rows], dim, 1.0, _DUAL_TOL, max_iterations)
+        rho[rows] = torch.minimum(rho[rows], certificate.reach(g[rows], dim, H, dual.upper))
+        value, gap, status = judge.certify(sigma, low, level=0)
     for rows, again in _again(g, dim, H, Start(sigma, low, torch.full_like(rho, math.nan)), flat, status):
         sigma[rows], low[rows], count = solve_general(g[rows], dim, H, again, rho[rows], inner, max_iterations, level=0)
         iterations[rows] += count
         value, gap, status = judge.certify(sigma, low, level=0)
     for level in range(1, _LEVELS if uses_rule(H) else 0):
         # A Custom H with detail finer than the rule's panels: refine the rule for the elements that need it.
-        rows = torch.tensor([i for i, s in enumerate(status) if s is Status.STALLED], dtype=torch.int64).to(g.device)
+        rows = _rows(status, Status.STALLED, g.device)
         if not len(rows):
             break
         again, before = Start(sigma, low, torch.full_like(gap, math.nan))[rows], gap[rows]
@@ -122,6 +130,10 @@ def solve_spectrum(
     )
 
 
+def _rows(status: list[Status], wanted: Status, device: torch.device) -> Tensor:
+    return torch.tensor([i for i, s in enumerate(status) if s is wanted], dtype=torch.int64, device=device)
+
+
 def _again(
     g: Tensor, dim: int, H: Curvature, reached: Start, flat: Flat | None, status: list[Status]
 ) -> Iterator[tuple[Tensor, Start]]:
@@ -131,7 +143,7 @@ def _again(
     if flat is None or not stalled:
         return
     for beside in (True, False):
-        rows = [i for i in stalled if flat.why.descends(i) == beside]
+        rows = [i for i in stalled if (flat.why.descends(i) and dim <= _SMALL) == beside]
         at = torch.tensor(rows, device=g.device)
         if rows:
             yield at, start_beside(g[at], dim, H, flat.why, at) if beside else reached[at]

@@ -3,5 +3,18 @@ of Q alone."""
 
 from icm.sphere.expectation import Expectation, expect, mean, power_error, slopes, spectrum, uses_rule
 from icm.sphere.law import Law, law, tail
+from icm.sphere.pieces import hinge_error
 
-__all__ = ["Expectation", "Law", "expect", "law", "mean", "power_error", "slopes", "spectrum", "tail", "uses_rule"]
+__all__ = [
+    "Expectation",
+    "Law",
+    "expect",
+    "hinge_error",
+    "law",
+    "mean",
+    "power_error",
+    "slopes",
+    "spectrum",
+    "tail",
+    "uses_rule",
+]

@@ -18,6 +18,11 @@ _CLOSE, _TERMS = 2e-3, 6  # (r/c)² − 1 at most where it is expanded, and the 
 _GROWTH = 1e-16  # and its growth with n
 
 
+def hinge_error(dim: int) -> float:
+    """The relative error of one hinge's mean and slopes, at most."""
+    return _ROUNDING + dim * _GROWTH
+
+
 def piecewise(
     terms: Terms, sigma: Tensor, low: Tensor | None, x: Tensor, size: Tensor, dim: int
 ) -> tuple[Moments, Tensor]:
@@ -46,7 +51,7 @@ def piecewise(
             total = _add(total, rows, part)
             scale = scale.index_add(0, rows, part.value.abs())
     # Terms of either sign can cancel: what is left has the rounding of what was there.
-    error = (_ROUNDING + dim * _GROWTH) * (scale / total.value.abs()).nan_to_num(1.0, 1.0, 1.0).clamp(min=1.0)
+    error = hinge_error(dim) * (scale / total.value.abs()).nan_to_num(1.0, 1.0, 1.0).clamp(min=1.0)
     unit = size[:, None]
     return Moments(total.value, total.weight / unit, total.bend / unit), error
 

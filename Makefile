@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench verify-long lint format clean
+.PHONY: help setup demo test bench verify-long figures lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ bench: $(STAMP)  ## timings and studies against peers
 
 verify-long: $(STAMP)  ## the tests that take minutes
 	$(RUN) -m pytest -n $(WORKERS) -m long $(ARGS)
+
+figures: $(STAMP)  ## draw the pictures of the guide
+	$(RUN) docs/figures.py
 
 lint: $(STAMP)  ## ruff and pyright only
 	$(RUN) -m ruff check .

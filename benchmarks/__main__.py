@@ -77,7 +77,13 @@ def main(arguments: list[str] | None = None) -> int:
                 summary[f"{part}, n = {n}"] = largest([row for row in rows if row["n"] == n])
     if "solutions" in parts:
         found = solutions.run(options.quick)
-        keys = {"gaps": "gap", "kinks": "gap", "matrices": "gap", "reference": "standard_errors", "alignment": "distance"}
+        keys = {
+            "gaps": "gap",
+            "kinks": "gap",
+            "matrices": "gap",
+            "reference": "standard_errors",
+            "alignment": "distance",
+        }
         for name, rows in found.items():
             key = keys.get(name, "change")
             show(console, name, rows, key)

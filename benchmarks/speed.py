@@ -57,7 +57,7 @@ def against_svd(n: int = 1024, repeats: int = 7, device: str = "cpu") -> dict[st
 
 
 def kinks_against_svd(n: int = 1024, repeats: int = 5, device: str = "cpu") -> Iterator[dict[str, Any]]:
-    """solve(G) / svd(G) for one kink, at the jumps b where it is below the law of ‖Q*ζ‖, inside it, or holds it back."""
+    """solve(G) / svd(G) for one kink, at jumps b where it is below the law of ‖Q*ζ‖, inside it, or holds it back."""
     G = _gaussian(n, n, device=device)
     near = torch.linalg.qr(G)[0] * 30 + G / 1000  # nearly orthogonal: a jump of 1e6 holds it at the kink exactly
     runs: dict[str, Callable[[], Any]] = {"svd": lambda: torch.linalg.svd(G)}

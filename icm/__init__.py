@@ -8,9 +8,23 @@ solution.Q, solution.value, solution.gap
 from __future__ import annotations
 
 from icm import errors, program, solvers, sphere
-from icm.curvature import Curvature, Custom, Exponential, Power, parse
+from icm.curvature import Curvature, Custom, Exponential, Kink, Power, Tabulated, Wall, parse
 from icm.program import Program
-from icm.solvers import Comparison, Solution, Status, compare, solve
+from icm.solvers import (
+    Comparison,
+    Enclosure,
+    Orthogonality,
+    OrthogonalRegion,
+    Reason,
+    Solution,
+    Status,
+    compare,
+    enclose,
+    orthogonal_bounds,
+    orthogonal_region,
+    orthogonal_threshold,
+    solve,
+)
 
 __version__ = "0.1.0"
 
@@ -18,13 +32,24 @@ __all__ = [
     "Comparison",
     "Curvature",
     "Custom",
+    "Enclosure",
     "Exponential",
+    "Kink",
+    "OrthogonalRegion",
+    "Orthogonality",
     "Power",
     "Program",
+    "Reason",
     "Solution",
     "Status",
+    "Tabulated",
+    "Wall",
     "compare",
+    "enclose",
     "errors",
+    "orthogonal_bounds",
+    "orthogonal_region",
+    "orthogonal_threshold",
     "parse",
     "program",
     "solve",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,10 @@ def require_nonempty(x: Tensor, name: str) -> None:
     """Raise InputError if `x` has no entries."""
     if x.numel() == 0:
         raise InputError(f"{name} has shape {tuple(x.shape)} and so no entries; every dimension must be at least 1")
+
+
+def nest(items: Iterator[Any], shape: tuple[int, ...]) -> Any:
+    """The next item, or nested tuples of the next ones in that shape."""
+    if not shape:
+        return next(items)
+    return tuple(nest(items, shape[1:]) for _ in range(shape[0]))

@@ -87,11 +87,15 @@ def solve(
         str, typer.Option(help="auto, newton, closed-form, matrix, reference or spectral-reference.")
     ] = "auto",
     tol: Annotated[
-        float | None, typer.Option(help="Bound on gap/⟨G, Q⟩.", show_default="1e-10 in float64, 1e-5 in float32")
+        float | None,
+        typer.Option(help="Bound on gap/⟨G, Q⟩.", show_default="1e-10 in float64, 1e-9 at kinks, 1e-5 in float32"),
     ] = None,
     key: Annotated[str | None, typer.Option(help="Which array, where the file has several.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write Q: .npy, .pt or .safetensors; for one curvature.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the spectra: .png, .pdf or .svg.")] = None,
+    rigorous: Annotated[
+        bool, typer.Option("--rigorous", help="Prove bounds on value, gap and singular values in ball arithmetic.")
+    ] = False,
     samples: Annotated[int, typer.Option(help="Sampled inputs of the reference methods.")] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the samples and of method matrix's start.")] = 0,
     json: Annotated[
@@ -107,9 +111,9 @@ def solve(
 
     from icm.curvature import parse
     from icm.files import check_output, read_matrix, write_array
-    from icm.solvers import Status, compare
+    from icm.solvers import Status, compare, enclose
     from icm.solvers.solve import Method
-    from icm.tables import as_json, comparison_table, console, json_text
+    from icm.tables import as_json, comparison_table, console, enclosure_text, finite, json_text, progress_bar, reasons
 
     curvatures = [parse(text) for text in curvature or ["r^3"]]
     if out is not None and len(curvatures) > 1:
@@ -137,6 +141,14 @@ def solve(
     statuses = [solution.statuses[0] for solution in comparison.solutions]
     failed = [s for s in comparison.solutions if not s.statuses[0].answers]
 
+    proofs = {}
+    if rigorous:
+        able = [i for i, s in enumerate(statuses) if s is not Status.UNBOUNDED and s is not Status.OVERFLOW]
+        with progress_bar() as progress:
+            for done, i in enumerate(able):
+                progress(done, len(able), f"enclosing {curvatures[i]}")
+                proofs[i] = enclose(comparison.solutions[i])
+
     written = []
     if not failed and not (out is not None and Status.UNBOUNDED in statuses):
         if plot is not None:
@@ -148,10 +160,17 @@ def solve(
             write_array(out, comparison.solutions[0].Q[:, :columns])
             written.append(out)
     if json:
-        typer.echo(json_text({"file": str(gradient), "columns": columns, **as_json(comparison)}))
+        report = as_json(comparison)
+        for i, proof in proofs.items():
+            report["solutions"][i]["enclosure"] = finite(proof.to_dict())
+        typer.echo(json_text({"file": str(gradient), "columns": columns, **report}))
     else:
         screen = console()
         screen.print(comparison_table(comparison, title))
+        for line in reasons(comparison):
+            screen.print(line, markup=False, soft_wrap=True)
+        for i, proof in proofs.items():
+            screen.print(enclosure_text(str(curvatures[i]), proof), markup=False, soft_wrap=True)
         for target in written:
             screen.print(f"wrote {target}", markup=False, soft_wrap=True)
     for solution in failed:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from icm.solvers import Comparison, Solution, Status
+from icm.solvers import Comparison, Enclosure, Solution, Status
 from icm.solvers.compare import Summary
 
 COLOURS = {Status.OPTIMAL: "green", Status.SAMPLED: "green", Status.UNBOUNDED: "yellow"}
@@ -112,7 +112,7 @@ def as_json(comparison: Comparison, spectra: bool = True) -> dict[str, Any]:
         ],
     }
     if spectra:
-        result["singular_values"] = _finite(first.g.tolist())
+        result["singular_values"] = finite(first.g.tolist())
     return result
 
 
@@ -138,19 +138,44 @@ def _solution(solution: Solution, summary: Summary, spectra: bool) -> dict[str, 
     }
     if spectra:
         result["singular_values"] = solution.sigma.tolist()
-    return _finite(result)
+    if (why := solution.orthogonality) is not None:
+        figures = {name: float(getattr(why, name)) for name in ("radius", "left", "right", "threshold")}
+        result["orthogonality"] = {"reason": str(why.reasons[0]), "statement": why.reasons[0].value, **figures}
+    return finite(result)
+
+
+def reasons(comparison: Comparison) -> list[str]:
+    """For every H with a kink or a wall, why its Q is a multiple of the polar factor, or why not."""
+    lines = []
+    for solution in comparison.solutions:
+        if (why := solution.orthogonality) is not None and solution.statuses[0] is not Status.UNBOUNDED:
+            verdict = "orthogonal" if why.reasons[0].orthogonal else "not orthogonal"
+            figures = {"r̃": why.radius, "slopes": why.left, "to": why.right, "threshold": why.threshold}
+            known = " ".join(f"{name} {float(x):.5g}" for name, x in figures.items() if not math.isnan(float(x)))
+            where = f" ({known.replace('inf', '∞')})" if known else ""
+            lines.append(f"{solution.curvature}: {verdict}{where}; {why.reasons[0].value}")
+    return lines
+
+
+def enclosure_text(curvature: str, enclosure: Enclosure, shown: int = 8) -> str:
+    """What was proved, with the first and last singular values where there are many."""
+    lines = str(enclosure).split("\n")
+    head, sigma = lines[: -len(enclosure.sigma)], lines[-len(enclosure.sigma) :]
+    if len(sigma) > shown:
+        sigma = [*sigma[: shown // 2], f"… {len(sigma) - shown} more", *sigma[-(shown // 2) :]]
+    return "\n".join([f"H = {curvature}, proved:", *(f"  {line}" for line in [*head, *sigma])])
 
 
 def _plain(summary: Summary) -> dict[str, Any]:
-    return _finite(asdict(summary))
+    return finite(asdict(summary))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` with None for every float that JSON cannot write."""
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

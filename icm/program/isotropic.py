@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,15 +51,28 @@ class Program:
         return self.G.shape[-1]
 
     def objective(self, Q: Any) -> Float[Tensor, "*batch"]:
-        """F(Q) for Q (…, m, n), evaluated as in `icm.sphere.mean`, in Q's dtype."""
+        """F(Q) for Q (…, m, n), evaluated as in `icm.sphere.mean`, in Q's dtype; +∞ beyond a wall of H. A Q that is
+        longer than the wall by no more than rounding lies on it, see `onto_wall`."""
         Q = self._update(Q)
         linear = (Q.double() * self.G.double()).sum((-2, -1))
-        return (expect(self.H, torch.linalg.svdvals(Q.double()), self.dim).value - linear).to(Q.dtype)
+        sigma, factor = onto_wall(torch.linalg.svdvals(Q.double()), self.H, Q.shape[-2], self.dim, Q.dtype)
+        return (expect(self.H, sigma, self.dim).value - factor * linear).to(Q.dtype)
 
     def gradient(self, Q: Any) -> Float[Tensor, "*batch m n"]:
-        """∇F(Q) = U diag(∂f/∂σ) Vᵀ − G for Q = U diag(σ) Vᵀ (a subgradient at Q = 0 if H'(0+) > 0)."""
+        """∇F(Q) = U diag(∂f/∂σ) Vᵀ − G for Q = U diag(σ) Vᵀ.
+
+        A subgradient, with the left slopes of H, at Q = 0 if H'(0+) > 0 and where all n singular values lie on a kink
+        exactly; where rounding has moved them off it, a subgradient with slopes between left and right. On a wall the
+        gradient of the finite part, which is a subgradient. Raises InputError for a Q beyond a wall: F = ∞ there.
+        """
         Q = self._update(Q)
         U, sigma, Vh = torch.linalg.svd(Q.double(), full_matrices=False)
+        sigma, _ = onto_wall(sigma, self.H, Q.shape[-2], self.dim, Q.dtype)
+        if bool((sigma > self.H.wall).any()):
+            raise InputError(
+                f"Q has ‖Q‖₂ = {float(sigma.max()):.6g} and H = {self.H} is infinite beyond {self.H.wall:.6g}, so F "
+                f"has no gradient: multiply Q by {self.H.wall / float(sigma.max()):.6g} or less"
+            )
         slopes = expect(self.H, sigma, self.dim).slopes
         return ((U * slopes[..., None, :]) @ Vh - self.G.double()).to(Q.dtype)
 
@@ -93,3 +107,22 @@ class Program:
             )
         require_finite(Q, "Q")
         return Q
+
+
+def onto_wall(
+    sigma: Float[Tensor, "*batch k"], H: Curvature, outputs: int, dim: int, dtype: torch.dtype
+) -> tuple[Float[Tensor, "*batch k"], Float[Tensor, "*batch"]]:
+    """c·σ and c ≤ 1 (…) for the singular values σ (…, k) of an outputs × dim matrix held in `dtype`: c brings σ₁ back
+    to the wall of H where it exceeds it by rounding, and is 1 elsewhere.
+
+    Rounding is that of a decomposition, (64 + max(m, n)) eps in float32 or float64, and that of entries,
+    ‖Q̃ − Q‖₂ ≤ ½ eps ‖Q‖_F ≤ ½ eps √k ‖Q‖₂. F is then its value at c·Q, which H allows.
+    """
+    if math.isinf(H.wall):
+        return sigma, torch.ones_like(sigma[..., 0])
+    eps, entries = torch.finfo(dtype).eps, 0.5 * math.sqrt(sigma.shape[-1])
+    slack = (64 + max(outputs, dim)) * min(eps, torch.finfo(torch.float32).eps) + entries * eps
+    longest = sigma.amax(-1)
+    over = (longest > H.wall) & (longest <= H.wall * (1 + slack))
+    factor = torch.where(over, H.wall / longest, 1.0)
+    return torch.where(over[..., None], (sigma * factor[..., None]).clamp(max=H.wall), sigma), factor

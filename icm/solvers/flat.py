@@ -2,7 +2,8 @@
 
 At a wall r̃ UVᵀ is optimal exactly if no singular value gains by shrinking: g_i ≥ ∂_i f there. At a kink with slopes
 A < B, for n singular values g_i > 0, ‖r̃UVᵀζ‖ = r̃ for every ζ, and the subgradients of f are the averages E[ξ ζ_i²]
-of multipliers A ≤ ξ(ζ) ≤ B. So r̃UVᵀ is optimal exactly if such a ξ has E[ξ ζ_i²] = g_i: if B − A ≥ J(g − A/n), see `gauge`.
+of multipliers A ≤ ξ(ζ) ≤ B. So r̃UVᵀ is optimal exactly if such a ξ has E[ξ ζ_i²] = g_i, that is if
+B − A ≥ J(g − A/n), see `gauge`.
 For fewer singular values, or zeros among them, ‖Qζ‖ has no atom and a kink never holds them all.
 """
 
@@ -11,12 +12,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icm.arrays import nest
 from icm.curvature import Curvature
+from icm.errors import InputError
 from icm.solvers.gauge import gauge, lower_bound
 from icm.sphere import expect
 
@@ -64,9 +68,21 @@ class Orthogonality:
     v: Float[Tensor, "*batch k"]
     g: Float[Tensor, "*batch k"]
 
+    @property
+    def reason(self) -> Any:
+        """The Reason, or nested tuples of them in G's batch shape."""
+        return nest(iter(self.reasons), tuple(self.radius.shape))
+
     def multiplier(self, zeta: Float[Tensor, "*samples n"]) -> Float[Tensor, "*samples"]:
         """ξ(ζ) at directions ζ (…, n) on the unit sphere, in the basis of G's right singular vectors, unbatched:
-        E[ξ ζ_i²] = g_i and left ≤ ξ ≤ right prove that radius·UVᵀ is optimal at a kink. NaN where none does."""
+        E[ξ ζ_i²] = g_i and left ≤ ξ ≤ right prove that radius·UVᵀ is optimal at a kink. NaN where none does.
+
+        Raises InputError for a batch.
+        """
+        if self.radius.ndim:
+            raise InputError(
+                f"a batch of shape {tuple(self.radius.shape)} has as many multipliers: solve its elements one by one"
+            )
         square = zeta.square()
         if self.reasons[0] is Reason.SUFFICIENT:
             n = self.g.shape[-1]

@@ -11,7 +11,7 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.program import Program, SpectralProgram
 from icm.solvers.boundedness import Decision, decide
-from icm.solvers.certificate import in_range, matrix_gap, rounded
+from icm.solvers.certificate import in_range, inwards, matrix_gap, rounded
 from icm.solvers.solution import Solution, Status
 
 _POLAR = 1e-6  # distance from a multiple of the polar factor, relative, below which Q counts as one
@@ -60,7 +60,8 @@ def finish(
     exact: Tensor | None = None,
 ) -> Solution:
     """The Solution with Q (rows, m, n), float64, for the rows of the task; sigma (rows, k), if given, its singular
-    values in the order of g. `exact` (rows,) says which have the full accuracy of their method."""
+    values in the order of g. `exact` (rows,) says which have the full accuracy of their method. `orthogonal` is what Q
+    itself shows; the criterion at kinks and walls belongs to the methods on singular values."""
     G, dtype, batch, shape = task.G, program.G.dtype, task.reduced.g.shape[:-1], program.G.shape
     decision, rows = task.decision, task.rows
     status, gap, count = list(decision.status), decision.gap.clone(), decision.iterations.clone()
@@ -79,6 +80,7 @@ def finish(
         over = torch.tensor([s is Status.OVERFLOW for s in status], device=G.device)
         value, gap, lost = value.masked_fill(over, math.nan), gap.masked_fill(over, math.inf), lost | over
     orthogonal = _is_polar(task.reduced, full) & ~lost
+    full, spectrum = (inwards(X, dtype, program.H) for X in (full, spectrum))
     direction = None
     if Status.UNBOUNDED in status and decision.v is not None:
         direction = task.reduced.lift(decision.v.reshape_as(task.reduced.g)).to(dtype)

@@ -42,9 +42,9 @@ class Gauge:
 
 
 def hinge(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """h(v) (B,) for v (B, n), ∇h = E[ζ_i² 1{Σ vζ² > 0}] (B, n) and the parts of ∇²h: f_ij = (∇h_i − ∇h_j)/(2(v_i − v_j)),
-    and `bend` (B, n) with f_ii = 3/2 bend_i. h is +∞ here where v has no entries of either sign: no maximiser lies
-    there."""
+    """h(v) (B,) for v (B, n), ∇h = E[ζ_i² 1{Σ vζ² > 0}] (B, n) and the parts of ∇²h: off its diagonal
+    (∇h_i − ∇h_j)/(2(v_i − v_j)), and on it 3/2 bend_i, `bend` (B, n). h is +∞ here where v has no entries of either
+    sign: no maximiser lies there."""
     n = v.shape[1]
     mixed = ((v.amin(1) < 0) & (v.amax(1) > 0)).nonzero()[:, 0]
     value, slope, bend = torch.full_like(v[:, 0], torch.inf), torch.full_like(v, 1 / n), torch.ones_like(v)
@@ -69,8 +69,8 @@ def gauge(q: Tensor, max_iterations: int = 100) -> Gauge:
 
 
 def lower_bound(q: Tensor) -> tuple[Tensor, Tensor]:
-    """A bound J ≤ J(q) (B,) for q (B, n) > 0, not all equal, within a few per cent as a rule, and a v (B, n) that proves
-    it: J = ⟨q, v⟩/h(v)."""
+    """A bound J ≤ J(q) (B,) for q (B, n) > 0, not all equal, within a few per cent as a rule, and a v (B, n) that
+    proves it: J = ⟨q, v⟩/h(v)."""
     v = _start(q / q.mean(-1, keepdim=True))
     return (q * v).sum(-1) / hinge(v)[0], v
 
@@ -96,8 +96,8 @@ def _direct(q: Tensor, max_iterations: int) -> tuple[Tensor, Tensor, Tensor, Ten
 def _complement(q: Tensor, max_iterations: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The fields of a Gauge for q of mean 1 whose entries are close, so that ξ = J nearly everywhere.
 
-    J − ξ has the averages J/n − q, so that J(q) ≤ J exactly if J(J/n − q) ≤ J. The left side falls with J, convexly, from
-    ∞ at J = n max q; the closed form ξ = (n/2) Σ ((n+2)q_i − n) ζ_i² shows where it holds. Newton's method in between.
+    J − ξ has the averages J/n − q, so that J(q) ≤ J exactly if J(J/n − q) ≤ J. The left side falls with J, convexly,
+    from ∞ at J = n max q; the closed form ξ = (n/2) Σ ((n+2)q_i − n) ζ_i² shows where it holds. Newton's method in between.
     """
     n, top = q.shape[1], q.amax(-1, keepdim=True)
     width = n * n / 2 * (top - 1)

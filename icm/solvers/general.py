@@ -51,7 +51,8 @@ def start_of(g: Tensor, dim: int, H: Curvature, along: Tensor | None, why: Ortho
         return start
     at = torch.tensor(left, device=g.device)
     start.kink[at] = why.radius[rows[at]]
-    at = at[torch.isfinite(why.threshold[rows[at]])]
+    v = why.v[rows[at]]
+    at = at[(v.amin(-1) < 0) & (v.amax(-1) > 0)]
     if len(at):
         beside = _beside(g[at], dim, H, why.radius[rows[at]], why.v[rows[at]])
         here, there = (_objective(g[at], dim, H, s) for s in (Start(start.sigma[at], start.low[at], none[at]), beside))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from icm.curvature import Curvature, Power
+from icm.errors import InputError
 from icm.program import Program
 from icm.solvers.certificate import mean_length, norm, reach
 from icm.solvers.dual import length_of_power
@@ -53,12 +54,20 @@ Evaluate = Callable[[Tensor, Tensor], Point]
 
 
 def solve_matrix(program: Program, tol: float = 1e-8, max_iterations: int = 2000, seed: int = 0) -> Solution:
-    """argmin_Q F(Q) for smooth H and G (…, m, n), by L-BFGS on all m·n entries from one random start per `seed`.
+    """argmin_Q F(Q) for H without a wall and G (…, m, n), by L-BFGS on all m·n entries from a random start.
 
     tol bounds gap/⟨G, Q⟩ with gap = ⟨∇F, Q⟩ + ρ‖∇F‖_F (see `certificate.matrix_gap`); what misses it is STALLED, as
-    any H with a kink at the optimum will be. Whether F is bounded, and Q* = 0 under H'(0+) > 0, is decided
-    beforehand from g. Everything runs in float64, batched, and is rounded to G's dtype at the end.
+    an optimum with all n singular values on a kink will be: F is not differentiable there. Whether F is bounded, and
+    Q* = 0 under H'(0+) > 0, is decided beforehand from g. Everything runs in float64, batched, and is rounded to G's
+    dtype at the end. `seed` makes the start.
+
+    Raises InputError for an H with a wall: a step of L-BFGS knows no constraint.
     """
+    if math.isfinite(program.H.wall):
+        raise InputError(
+            f"H = {program.H} is infinite beyond {program.H.wall:.6g}, a constraint that method='matrix' cannot keep: "
+            "use method='newton', or 'reference' to stay with the full matrix"
+        )
     task, H = begin(program), program.H
     G = task.G[task.rows]
     Q, iterations = G, task.rows

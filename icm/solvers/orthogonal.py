@@ -90,7 +90,7 @@ def orthogonal_bounds(g: Any, left_slope: Any, dim: int) -> tuple[Float[Tensor, 
     never = torch.full_like(A, math.inf)
     if len(g) < dim or float(g.min()) == 0:
         return never, never.clone()
-    low, high = closed_form(g[None], dim)
+    low, high = closed_form(g, dim)
     necessary = torch.where(dim * g.min() >= A, (dim * g.max()).clamp(min=g.sum()), never)
     return necessary, torch.where(low >= A, high, never)
 
@@ -98,22 +98,22 @@ def orthogonal_bounds(g: Any, left_slope: Any, dim: int) -> tuple[Float[Tensor, 
 def orthogonal_region(g: Any, dim: int, points: int = 65) -> OrthogonalRegion:
     """The OrthogonalRegion of g (k,), at `points` left slopes from 0 to n min g, closer together towards its end.
 
-    Raises InputError for bad g as `orthogonal_threshold`, and where the region is empty: fewer than n singular values, or
-    zeros among them.
+    Raises InputError for bad g as `orthogonal_threshold`, and where the region is empty: fewer than n singular values,
+    or zeros among them.
     """
     g = _singular_values(g, dim)
     if len(g) < dim or float(g.min()) == 0:
         positive = int((g > 0).sum())
         raise InputError(
-            f"g has {positive} positive singular values for {dim} inputs: no kink holds fewer than {dim} of them at one "
-            "radius (a wall does); solve with H + icm.Wall(radius) instead"
+            f"g has {positive} positive singular values for {dim} inputs: no kink holds fewer than {dim} of them at "
+            "one radius (a wall does); solve with H + icm.Wall(radius) instead"
         )
     if points < 2:
         raise InputError(f"points={points}: a region needs at least 2 left slopes")
     largest = float(dim * g.min())
     # Evenly spaced in the square root of the distance to the end, where the threshold runs to infinity.
     left = largest * (1 - torch.linspace(1, 0, points, dtype=torch.float64, device=g.device).square())
-    low, high = closed_form(g[None], dim)
+    low, high = closed_form(g, dim)
     return OrthogonalRegion(
         g=g,
         left=left,

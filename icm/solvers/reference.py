@@ -2,8 +2,9 @@
 
     minimise  −Tr(Q Gᵀ) + (1/N) Σ_j H(t_j)   subject to  t_j ≥ ‖Qζ_j‖,  j = 1 … N,
 
-over Q (m, n), or over σ ≥ 0 with Q = U diag(σ) Vᵀ. As H is nondecreasing, t_j = ‖Qζ_j‖ is optimal. Clarabel sees G of
-norm 1 and lengths in units in which the answer has size 1.
+over Q (m, n), or over σ ≥ 0 with Q = U diag(σ) Vᵀ. As H is nondecreasing, t_j = ‖Qζ_j‖ is optimal. A wall r̃ of H is the
+constraint ‖Q‖₂ ≤ r̃, or σ ≤ r̃, for every ζ and not for the sampled ones alone. Clarabel sees G of norm 1 and lengths in
+units in which the answer has size 1.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def solve_reference(
         # Q = length·X and √n ζ have entries of size 1, so has t in ‖Qζ‖ = radius·t.
         scaled = H.dilate(float(radius[i])) * (1 / float(size[i] * length[i]))
         try:
-            X, full_accuracy, count = _clarabel(cvxpy, scaled, targets[i] / size[i], zeta)
+            X, full_accuracy, count = _clarabel(cvxpy, scaled, targets[i] / size[i], zeta, H.wall / float(length[i]))
         except SolveError as error:
             where = f"batch element {row}: " if len(task.G) > 1 else ""
             raise SolveError(f"{where}{error}; H = {H}, {samples} samples of dimension {dim}") from error
@@ -62,9 +63,10 @@ def solve_reference(
         exact.append(full_accuracy)
         counts.append(count)
     if answers:
+        # What Clarabel leaves beyond a bound, by about 1e−9, is cut off.
         Q = torch.stack(answers)
-        sigma = Q.clamp(min=0) if spectral else None
-        Q = Q if sigma is None else task.lift(sigma)
+        sigma = Q.clamp(0, H.wall) if spectral else None
+        Q = _clipped(Q, H.wall) if sigma is None else task.lift(sigma)
     return finish(
         program,
         task,
@@ -93,14 +95,26 @@ def _import_cvxpy() -> Any:
     return cvxpy
 
 
-def _clarabel(cvxpy: Any, H: Curvature, G: Tensor, zeta: Tensor) -> tuple[Tensor, bool, int]:
-    """The sampled optimum for a matrix G (m, n), or for G = diag of a vector g (k,), and ζ (N, n); whether Clarabel
-    reached its full accuracy, and its iterations."""
+def _clipped(Q: Tensor, wall: float) -> Tensor:
+    """Q (B, m, n) with its singular values cut off at `wall`."""
+    if math.isinf(wall):
+        return Q
+    U, sigma, Vh = torch.linalg.svd(Q, full_matrices=False)
+    return (U * sigma.clamp(max=wall)[:, None, :]) @ Vh
+
+
+def _clarabel(cvxpy: Any, H: Curvature, G: Tensor, zeta: Tensor, wall: float) -> tuple[Tensor, bool, int]:
+    """The sampled optimum X, ‖X‖₂ ≤ wall, for a matrix G (m, n), or for G = diag of a vector g (k,), and ζ (N, n);
+    whether Clarabel reached its full accuracy, and its iterations."""
     target, samples = G.cpu().numpy(), zeta.numpy()
     X, t = cvxpy.Variable(target.shape, nonneg=G.ndim == 1), cvxpy.Variable(len(samples))
     images = X @ samples.T if G.ndim == 2 else cvxpy.diag(X) @ samples[:, : len(target)].T
-    objective = cvxpy.sum(H.cvxpy(t)) / len(samples) - cvxpy.sum(cvxpy.multiply(target, X))
-    problem = cvxpy.Problem(cvxpy.Minimize(objective), [cvxpy.SOC(t, images, axis=0)])
+    finite = [part.cvxpy(t) for part in H.parts if math.isinf(part.wall)]
+    objective = cvxpy.sum(sum(finite, start=0 * t)) / len(samples) - cvxpy.sum(cvxpy.multiply(target, X))
+    constraints = [cvxpy.SOC(t, images, axis=0)] if finite else []
+    if math.isfinite(wall):
+        constraints.append((cvxpy.sigma_max(X) if G.ndim == 2 else X) <= wall)
+    problem = cvxpy.Problem(cvxpy.Minimize(objective), constraints)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the Status says so
         warnings.filterwarnings("ignore", message="Power atom with exponent")  # rational to 1e−6, below what is sampled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from icm.arrays import nest
 from icm.curvature import Curvature
 from icm.solvers.flat import Orthogonality
+from icm.sphere import Law, law
 
 
 class Status(Enum):
@@ -48,8 +49,9 @@ class Solution:
     Q ≠ 0 is a multiple of the polar factor on G's range, as far as G's dtype and the method resolve it. Where the
     program is unbounded, Q is NaN, value −∞, gap ∞, and F falls along `direction` D (…, m, n), of unit Frobenius norm.
     For H with a finite slope at 0 or infinity, margin (…) is max ⟨G, D⟩/E‖Dζ‖ less the slope of H at infinity:
-    positive where the program is unbounded. For H with a kink or a wall, `orthogonality` holds the reason why Q is, or
-    is not, a multiple of the polar factor, with the dual multiplier or the direction of descent that proves it.
+    positive where the program is unbounded. For H with a kink or a wall, the spectral methods say in `orthogonality`
+    why Q is, or is not, a multiple of the polar factor, with the dual multiplier or the direction of descent that
+    proves it; the others leave it None, and `orthogonal` is then a test on Q to 1e−6. `gradient` is G as it was given.
     """
 
     Q: Float[Tensor, "*batch m n"]
@@ -77,13 +79,17 @@ class Solution:
     @property
     def status(self) -> Any:
         """The Status, or nested tuples of them in G's batch shape."""
-        return _nest(iter(self.statuses), tuple(self.value.shape))
+        return nest(iter(self.statuses), tuple(self.value.shape))
 
     @property
     def relative_gap(self) -> Float[Tensor, "*batch"]:
         """gap / ⟨G, Q⟩ (…): the number that `tol` bounds; the gap itself at Q = 0, ∞ where there is no Q."""
         ratio = (self.gap / self.gain).where(self.gain != 0, self.gap)
         return ratio.where(~ratio.isnan(), math.inf)
+
+    def law(self) -> Law:
+        """The law of ‖Qζ‖, ζ uniform on the unit sphere of R^dim."""
+        return law(self.sigma, self.dim)
 
     def plot(self, path: str | Path | None = None) -> Any:
         """A matplotlib figure of Q's spectrum against G's, both over their largest; saved if `path` is given."""
@@ -99,9 +105,3 @@ class Solution:
             f"Solution({self.statuses[0]}, value={float(self.value):.9g}, gap={float(self.gap):.1e}, "
             f"H = {self.curvature}, {tuple(self.Q.shape)}, {self.method}, {int(self.iterations)} iterations)"
         )
-
-
-def _nest(statuses: Iterator[Status], shape: tuple[int, ...]) -> Any:
-    if not shape:
-        return next(statuses)
-    return tuple(_nest(statuses, shape[1:]) for _ in range(shape[0]))

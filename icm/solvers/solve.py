@@ -12,7 +12,7 @@ from torch import Tensor
 from icm.curvature import Curvature, Custom
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
-from icm.solvers.certificate import rounded
+from icm.solvers.certificate import inwards, rounded
 from icm.solvers.flat import Flat
 from icm.solvers.solution import Solution, Status
 from icm.solvers.spectrum import SpectralMethod, solve_spectrum
@@ -34,9 +34,10 @@ def solve(
     """argmin_Q −Tr(Q Gᵀ) + E H(‖Qζ‖) for G (…, m, n), outputs × inputs, with a certificate.
 
     method: "auto" takes the closed form for a r² + b r⁴ and Newton's method otherwise; "newton" and "closed-form"
-    force one; "matrix" is quasi-Newton on the full Q, alignment with G not assumed; "reference" and
+    force one; "matrix" is quasi-Newton on the full Q, alignment with G not assumed, for H without a wall; "reference" and
     "spectral-reference" hand the full and the reduced program with `samples` sampled ζ to cvxpy.
-    tol bounds gap/⟨G, Q⟩; None means 1e−10 in float64 (1e−8 for "matrix"), 1e−5 in float32, 2e−2 in 16 bits, and no
+    tol bounds gap/⟨G, Q⟩; None means 1e−10 in float64 (1e−9 for H with
+    kinks, a wall or measured points, 1e−8 for "matrix"), 1e−5 in float32, 2e−2 in 16 bits, and no
     demand on the sampled methods, whose gap is against the exact program. `seed` starts "matrix" and the samples.
 
     Raises InputError for a G, method or option that cannot be used, CurvatureError for a Custom H that is not convex at
@@ -77,7 +78,7 @@ def solve_program(
         if not isinstance(count, numbers.Integral) or not least <= count < 2**63:
             raise InputError(f"{name}={count!r}: give an integer, at least {least} and below 2^63")
     if tol is None:
-        tol = _default_tol(method, program.G.dtype)
+        tol = _default_tol(method, program)
     if method == "matrix":
         from icm.solvers.matrix import solve_matrix
 
@@ -101,12 +102,15 @@ def _check_radii(H: Curvature, sigma: Tensor) -> None:
             part.reaching(float(sigma.nan_to_num(0.0).amax()))
 
 
-def _default_tol(method: str, dtype: torch.dtype) -> float:
+def _default_tol(method: str, program: Program) -> float:
+    dtype, H = program.G.dtype, program.H
     if method in ("reference", "spectral-reference"):
         return math.inf
-    if dtype == torch.float64:
-        return 1e-8 if method == "matrix" else 1e-10
-    return 1e-5 if dtype == torch.float32 else 2e-2
+    if dtype != torch.float64:
+        return 1e-5 if dtype == torch.float32 else 2e-2
+    if method == "matrix":
+        return 1e-8
+    return 1e-9 if H.hinges or math.isfinite(H.wall) else 1e-10
 
 
 def _solve_spectral(
@@ -136,8 +140,8 @@ def _solve_spectral(
             statuses[i] = Status.STALLED if statuses[i] is Status.OPTIMAL and gain[i] > 0 else statuses[i]
     direction = None if found.direction is None else reduced.lift(found.direction.reshape(*batch, k)).to(dtype)
     return Solution(
-        Q=Q.to(dtype),
-        sigma=sigma.to(dtype),
+        Q=inwards(Q, dtype, program.H).to(dtype),
+        sigma=inwards(sigma, dtype, program.H).to(dtype),
         g=reduced.g,
         gain=gain.reshape(batch),
         value=value.reshape(batch),

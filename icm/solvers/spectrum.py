@@ -8,7 +8,6 @@ and as well conditioned at p = 1.01 as at p = 10, then stretch the answer to len
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -101,10 +100,17 @@ def solve_spectrum(
         dual = norm_dual(g[rows], dim, 1.0, _DUAL_TOL, max_iterations)
         rho[rows] = torch.minimum(rho[rows], certificate.reach(g[rows], dim, H, dual.upper))
         value, gap, status = judge.certify(sigma, low, level=0)
-    for rows, again in _again(g, dim, H, Start(sigma, low, torch.full_like(rho, math.nan)), flat, status):
-        sigma[rows], low[rows], count = solve_general(g[rows], dim, H, again, rho[rows], inner, max_iterations, level=0)
-        iterations[rows] += count
-        value, gap, status = judge.certify(sigma, low, level=0)
+    for attempt in (_beside, _onwards):
+        if flat is None:
+            break
+        # With kinks or a wall more than a few steps may be needed, or a start close beside a flat answer.
+        rows = _rows(status, Status.STALLED, g.device)
+        rows, again = attempt(g, dim, H, Start(sigma, low, torch.full_like(rho, math.nan)), flat, rows)
+        if len(rows):
+            steps = max_iterations
+            sigma[rows], low[rows], count = solve_general(g[rows], dim, H, again, rho[rows], inner, steps, level=0)
+            iterations[rows] += count
+            value, gap, status = judge.certify(sigma, low, level=0)
     for level in range(1, _LEVELS if uses_rule(H) else 0):
         # A Custom H with detail finer than the rule's panels: refine the rule for the elements that need it.
         rows = _rows(status, Status.STALLED, g.device)
@@ -134,19 +140,15 @@ def _rows(status: list[Status], wanted: Status, device: torch.device) -> Tensor:
     return torch.tensor([i for i, s in enumerate(status) if s is wanted], dtype=torch.int64, device=device)
 
 
-def _again(
-    g: Tensor, dim: int, H: Curvature, reached: Start, flat: Flat | None, status: list[Status]
-) -> Iterator[tuple[Tensor, Start]]:
-    """With kinks or a wall: the elements that need more than a few steps, and where they go on. Those whose optimum may
-    lie close beside a flat one begin anew there."""
-    stalled = [i for i, s in enumerate(status) if s is Status.STALLED]
-    if flat is None or not stalled:
-        return
-    for beside in (True, False):
-        rows = [i for i in stalled if (flat.why.descends(i) and dim <= _SMALL) == beside]
-        at = torch.tensor(rows, device=g.device)
-        if rows:
-            yield at, start_beside(g[at], dim, H, flat.why, at) if beside else reached[at]
+def _beside(g: Tensor, dim: int, H: Curvature, reached: Start, flat: Flat, rows: Tensor) -> tuple[Tensor, Start]:
+    """Those of the rows whose optimum may lie close beside a flat one, and a start there."""
+    rows = rows[[flat.why.descends(row) and dim <= _SMALL for row in rows.tolist()]] if len(rows) else rows
+    return rows, start_beside(g[rows], dim, H, flat.why, rows) if len(rows) else reached
+
+
+def _onwards(g: Tensor, dim: int, H: Curvature, reached: Start, flat: Flat, rows: Tensor) -> tuple[Tensor, Start]:
+    """All of the rows, from where they are."""
+    return rows, reached[rows]
 
 
 def _along_dual(decision: Decision, rows: Tensor, H: Curvature) -> Tensor | None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from icm import Custom, Exponential, Power, Program
+from icm import Custom, Exponential, Kink, Power, Program, Wall
 from icm.curvature import Curvature
 from icm.errors import InputError
 from icm.sphere.sampling import directions
@@ -106,6 +106,50 @@ def test_zero_update() -> None:
         program = Program(G, H)
         assert float(program.objective(0 * G)) == 0.0
         assert torch.equal(program.gradient(0 * G), -G)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_walls(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    """F is that of its finite part inside a wall and +∞ beyond; a Q on the wall but for its own rounding is on it."""
+    G = normal(0, *shape)
+    program, inside = Program(G, Power(3.0) + Wall(1.3)), Program(G, Power(3.0))
+    U, _, Vh = torch.linalg.svd(normal(1, *shape), full_matrices=False)
+    polar, eps = U @ Vh, torch.finfo(dtype).eps
+    Q = (1.2 * polar).to(dtype)
+    assert torch.equal(program.objective(Q), inside.objective(Q))
+    assert torch.equal(program.gradient(Q), inside.gradient(Q))
+    for length in (1.3 * (1 - eps), 1.3, 1.3 * (1 + eps / 4)):
+        on = (length * polar).to(dtype)
+        assert worst(program.objective(on).double(), inside.objective(1.3 * polar)) < 64 * eps
+        assert bool(torch.isfinite(program.gradient(on)).all())
+    beyond = torch.stack([Q, (1.6 * polar).to(dtype)])
+    assert program.objective(beyond).isinf().tolist() == [False, True]
+    with pytest.raises(InputError, match=r"‖Q‖₂ = 1\.(6|59).*wall\(1\.3\).*multiply Q by 0\.8"):
+        program.gradient(beyond)
+
+
+def test_no_value_by_rounding_is_below_the_optimum() -> None:
+    """On a wall −Tr(QGᵀ) falls along G: a Q that exceeds it by rounding counts with a Q that does not."""
+    G = torch.eye(4)
+    program = Program(G, Wall(1.0))
+    for over in (0.0, 1e-7, 1e-6, 5e-6):
+        assert float(program.objective(((1 + over) * torch.eye(4)).double().float()).double()) >= -4.0
+    assert math.isinf(float(program.objective((1 + 1e-4) * torch.eye(4))))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize("H", [Kink(1.0, 5.0), Power(2.0) + Kink(1.0, 0.5) + Wall(2.0)])
+def test_the_gradient_at_a_kink_is_a_subgradient(H: Curvature, shape: tuple[int, int]) -> None:
+    """F(Q + D) ≥ F(Q) + ⟨∇F(Q), D⟩ for Q with all singular values on the kink, near and far."""
+    program = Program(normal(0, *shape), H)
+    U, _, Vh = torch.linalg.svd(normal(1, *shape), full_matrices=False)
+    for Q in (U @ Vh, torch.eye(*shape, dtype=torch.float64)):
+        value, gradient = program.objective(Q), program.gradient(Q)
+        for size in (1e-6, 1e-2, 1.0):
+            for D in size * normal(2, 6, *shape):
+                rise = float(program.objective(Q + D) - value - (gradient * D).sum())
+                assert rise >= -1e-14 * float(program.G.norm())
 
 
 def test_misfits() -> None:

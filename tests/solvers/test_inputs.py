@@ -97,6 +97,33 @@ def test_narrow_dtypes(H: Curvature, dtype: torch.dtype, tol: float) -> None:
     assert float(narrow.gap) >= float(Program(G.double(), H).objective(narrow.Q.double()) - wide.value)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(2, 2), (6, 4), (3, 4), (12, 12)], ids=str)
+def test_narrow_dtypes_at_kinks_and_walls(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    """Rounded towards the inside of the kink or wall, where nothing costs the jump: OPTIMAL, and σ is that of Q."""
+    G = matrix(5, *shape)
+    U, _, Vh = torch.linalg.svd(G, full_matrices=False)
+    for text in ("2*kink(0.7)", "10000*kink(0.7) + wall(0.71)", "wall(0.37)")[:: 1 if shape[0] >= shape[1] else 2]:
+        H = 0.1 * Power(2.0) + icm.parse(text)
+        for gradient in (G.to(dtype), (3 * U @ Vh).to(dtype)):
+            narrow, wide = solve(gradient, H), solve(gradient.double(), H)
+            assert narrow.status is Status.OPTIMAL
+            assert worst(narrow.value, Program(gradient.double(), H).objective(narrow.Q.double())) < 1e-12
+            assert float(narrow.gap) >= float(narrow.value - wide.value)
+            sigma, eps = torch.linalg.svdvals(narrow.Q.double()), torch.finfo(dtype).eps
+            assert float(sigma[0]) <= H.wall
+            assert float((sigma - narrow.sigma.double()).abs().max()) <= 2 * eps * float(sigma[0])
+
+
+def test_rounding_outwards_would_cost_the_jump() -> None:
+    """What `inwards` avoids: at a kink with a jump of 1e4 plain rounding of the optimum to float32 misses tol."""
+    G, H = 0.2 * rotation(1, 6).float(), 0.1 * Power(2.0) + 1e4 * icm.Kink(1.0)
+    narrow, wide = solve(G, H), solve(G.double(), H)
+    plain = Program(G.double(), H).objective(wide.Q.float().double())
+    assert float(plain - wide.value) > 2 * narrow.tol * float(wide.gain)
+    assert float(narrow.value - wide.value) < 0.1 * narrow.tol * float(wide.gain)
+
+
 def test_kinds_of_input() -> None:
     """Lists, NumPy arrays and integers are taken, as float64; a text is taken for H."""
     G = [[3, 1], [0, -2], [1, 1]]
@@ -166,6 +193,12 @@ def test_bad_options(options: dict, words: str) -> None:
     """An option outside its range is named; `unwrap` goes past the annotations, which tests check first."""
     with pytest.raises(InputError, match=words):
         inspect.unwrap(solve_program)(Program([[1.0]], "r^3"), **options)
+
+
+def test_the_matrix_method_refuses_walls() -> None:
+    """With the method that takes them."""
+    with pytest.raises(InputError, match=r"wall\(2\).*method='newton'"):
+        solve(torch.eye(2), "r^2 + wall(2)", method="matrix")
 
 
 def test_bad_curvature() -> None:

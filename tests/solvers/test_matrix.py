@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from icm.curvature import Custom, Power
+from icm.errors import InputError
 from icm.program import Program
 from icm.solvers import Status, solve
 from icm.solvers.matrix import Point, minimise, solve_matrix
@@ -43,6 +44,40 @@ def test_finds_the_spectral_solution(H: str, shape: tuple[int, int], rng: torch.
     # F* lies within both gaps, so neither value can be further below the other than its rival's gap.
     assert float(found.value - exact.value) <= float(found.gap)
     assert float(exact.value - found.value) <= float(exact.gap)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 4), (6, 4), (1, 4)], ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize(("jump", "size"), [(0.5, 1.0), (2.0, 1.0), (50.0, 6.0)])
+def test_finds_the_spectral_solution_beside_a_kink(
+    jump: float, size: float, shape: tuple[int, int], rng: torch.Generator
+):
+    """Where the optimum holds only some ‖Qζ‖ at the kink, F is smooth there, and L-BFGS needs no more than that."""
+    G, H = rotated(*shape, rng, size), f"0.5*r^2 + {jump}*kink(1)"
+    exact = solve(G, H)
+    assert exact.orthogonality is not None
+    assert not any(reason.orthogonal for reason in exact.orthogonality.reasons)
+    found = solve_matrix(Program(G, H), seed=7)
+    assert found.status is Status.OPTIMAL
+    assert found.orthogonality is None
+    assert distance(found.Q, exact.Q) <= 1e-6
+    assert float(found.value - exact.value) <= float(found.gap)
+    assert float(exact.value - found.value) <= float(exact.gap)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (4, 1)], ids=lambda s: f"{s[0]}x{s[1]}")
+def test_a_flat_optimum_is_stalled_and_its_gap_holds(shape: tuple[int, int], rng: torch.Generator):
+    """Where all n singular values of Q* lie on a kink F has no gradient: L-BFGS ends at the best point it found."""
+    G, H = rotated(*shape, rng, condition=2.0), "0.5*r^2 + 50*kink(1)"
+    exact, found = solve(G, H), solve_matrix(Program(G, H), max_iterations=20)
+    assert bool(exact.orthogonal)
+    assert found.status is Status.STALLED
+    assert float(found.gap) >= float(found.value - exact.value) > 0
+
+
+@pytest.mark.parametrize("H", ["wall(1)", "r^2 + kink(0.5) + wall(1)"])
+def test_walls_are_refused(H: str):
+    with pytest.raises(InputError, match=r"wall\(1\).*constraint.*'newton', or 'reference'"):
+        solve_matrix(Program(torch.eye(2), H))
 
 
 def test_the_start_does_not_matter(rng: torch.Generator):

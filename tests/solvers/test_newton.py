@@ -14,7 +14,9 @@ from tests.oracles import tensor, worst
 def local(H, sigma: torch.Tensor, dim: int) -> Local:
     """f near σ, as the solver sees it, without a rank-one term."""
     e = expect(H, sigma, dim)
-    return Local(e.value, e.slopes, e.stiffness, 4 / e.size, e.x, e.x.square(), e.weight, e.bend, torch.zeros_like(e.size))
+    return Local(
+        e.value, e.slopes, e.stiffness, 4 / e.size, e.x, e.x.square(), e.weight, e.bend, torch.zeros_like(e.size)
+    )
 
 
 def hessian(H, sigma: torch.Tensor, dim: int) -> torch.Tensor:
@@ -67,9 +69,8 @@ def test_a_quadratic_takes_one_step() -> None:
 
     def evaluate(x: torch.Tensor, low: torch.Tensor, rows: torch.Tensor) -> Local:
         zero = torch.zeros_like(x)
-        return Local(
-            0.5 * (A * x * x).sum(-1), A * x, A.expand_as(x), torch.ones(len(x)).double(), x, zero, zero, zero[:, 0]
-        )
+        value, one = 0.5 * (A * x * x).sum(-1), torch.ones(len(x)).double()
+        return Local(value, A * x, A.expand_as(x), one, x, x.square(), zero, zero, zero[:, 0])
 
     found = minimise(evaluate, g[None], torch.ones(1, 3, dtype=torch.float64), Domain(tensor(10.0)), 1e-12, 50)
     assert worst(found.x[0], g / A) < 1e-14

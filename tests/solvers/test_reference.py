@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import cvxpy
@@ -85,6 +86,62 @@ def test_agrees_with_the_exact_optimum_within_sampling_error(
     assert float((Q.mean(0) - exact.Q).norm()) <= 3 * standard_error
     assert standard_error <= 0.05 * float(exact.Q.norm())
     assert all(0 <= float(s.value - exact.value) <= float(s.gap) for s in found)
+
+
+KINK, BOTH = "0.5*r^2 + 2*kink(1)", "0.5*r^2 + 2*kink(1) + wall(1.3)"
+TABLE = "tabulated(1, 0.5, 2, 2) + 0.1*r^2"
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "shape", "spectral"),
+    [
+        (KINK, 1.0, (4, 3), False),
+        (KINK, 1.0, (2, 4), True),
+        (KINK, 0.4, (3, 3), False),
+        (BOTH, 1.5, (4, 3), False),
+        (BOTH, 1.5, (6, 5), True),
+        ("wall(0.8)", 1.0, (4, 3), False),
+        ("wall(0.8)", 1.0, (2, 4), True),
+        (TABLE, 0.4, (4, 3), False),
+        (TABLE, 0.4, (2, 3), True),
+    ],
+)
+def test_kinks_walls_and_tables_within_sampling_error(
+    text: str, size: float, shape: tuple[int, int], spectral: bool, rng: torch.Generator
+):
+    """As above; and Q is inside the wall for every ζ, not only for those sampled. Answers on a kink or wall do not vary
+    with the samples: there Clarabel's own accuracy is what is left."""
+    G = size * torch.randn(*shape, generator=rng, dtype=torch.float64)
+    program, exact = Program(G, text), solve(G, text)
+    found = [solve_reference(program, samples=SAMPLES, seed=100 + i, spectral=spectral) for i in range(6)]
+    Q = torch.stack([solution.Q for solution in found])
+    standard_error = float((Q.var(0).sum() / len(Q)).sqrt())
+    assert float((Q.mean(0) - exact.Q).norm()) <= 3 * standard_error + 5e-4 * float(exact.Q.norm())
+    assert standard_error <= 0.1 * float(exact.Q.norm())
+    assert float(torch.linalg.svdvals(Q).max()) <= program.H.wall * (1 + 1e-14)
+    for s in found:
+        assert -float(exact.gap) <= float(s.value - exact.value) <= float(s.gap) < math.inf
+
+
+@pytest.mark.parametrize("spectral", [False, True])
+def test_a_wall_holds_between_the_samples(spectral: bool, rng: torch.Generator):
+    """Two samples of six inputs bound nothing else: the answer is r̃UVᵀ, and its gap is Clarabel's accuracy."""
+    G = torch.randn(4, 6, generator=rng, dtype=torch.float64)
+    found = solve_reference(Program(G, "wall(3)"), 1e-6, samples=2, spectral=spectral)
+    assert found.status is Status.OPTIMAL
+    assert float(torch.linalg.svdvals(found.Q)[0]) <= 3 * (1 + 1e-14)
+    torch.testing.assert_close(found.value, -3 * found.g.sum(), rtol=1e-6, atol=0)
+
+
+def test_a_gap_beside_a_flat_optimum_is_that_of_the_flat_neighbour(rng: torch.Generator):
+    """Clarabel leaves 1e−6 of spread around the kink, where gradients of F mean little; the gap stays small."""
+    G = 0.1 * torch.randn(3, 3, generator=rng, dtype=torch.float64) + torch.eye(3, dtype=torch.float64)
+    found, exact = (
+        solve_reference(Program(G, "0.5*r^2 + 50*kink(1)"), samples=SAMPLES),
+        solve(G, "0.5*r^2 + 50*kink(1)"),
+    )
+    assert bool(exact.orthogonal)
+    assert float(found.value - exact.value) <= float(found.gap) <= 1e-3 * float(found.gain)
 
 
 @pytest.mark.parametrize("c", [1e4, 1e-8, 1e30])

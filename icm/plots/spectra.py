@@ -1,10 +1,8 @@
-"""Pictures of solutions: the spectrum of an update against the gradient's. Figures are built directly, without
-pyplot and its global state."""
+"""The spectrum of an update against the gradient's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,10 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from icm.errors import InputError
-from icm.files import check_output, write_bytes
+from icm.files import check_output
+from icm.plots.style import COLOURS, DASHES, FAINT, GREY, INK, PICTURES, dress, rug, save
 from icm.solvers import Solution, Status
 
-PICTURES = (".png", ".pdf", ".svg")
-
-# Okabe and Ito's palette without its black and yellow: told apart by colour-blind readers, and on paper by the dashes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
-INK, GREY, FAINT = "#222222", "#5F5F5F", "#8A8A8A"
 GRADIENT = "Q ∝ G (the gradient itself)"
 POLAR = "Q ∝ polar factor (orthogonal)"
 FLOOR = 1e-4  # of the largest singular value: what is below has 1e-8 of its energy and is left out of the picture
@@ -93,15 +86,6 @@ def plot_overview(
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure in the kind its suffix names, whole or not at all, the same bytes for the same figure."""
-    kind = path.suffix.lower().removeprefix(".")
-    undated: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    buffer = BytesIO()
-    figure.savefig(buffer, format=kind, metadata=undated[kind])
-    write_bytes(path, buffer.getvalue())
-
-
 class _Curve:
     """One spectrum over its largest, x of G and y of Q, with the way it is drawn."""
 
@@ -143,7 +127,7 @@ def _draw_spectra(axes: Axes, curves: list[_Curve], span: tuple[float, bool], la
     axes.axhline(1, color=INK, linewidth=1.1, label=POLAR, zorder=1)
     for curve in curves:
         _plot(axes, curve, curve.y)
-    _rug(axes, curves[0].x)
+    rug(axes, curves[0].x)
     _frame(axes, low, logarithmic)
     if logarithmic:
         axes.set_yscale("log")
@@ -172,7 +156,7 @@ def _draw_lift(axes: Axes, curves: list[_Curve], span: tuple[float, bool]) -> No
     axes.plot(x.tolist(), (1 / x).tolist(), color=INK, linewidth=1.1, zorder=1)
     for curve, lift in zip(curves, lifts, strict=True):
         _plot(axes, curve, lift)
-    _rug(axes, curves[0].x)
+    rug(axes, curves[0].x)
     _frame(axes, low, logarithmic)
     wide = top > 30 or bottom < 0.1
     if wide:
@@ -190,14 +174,6 @@ def _plot(axes: Axes, curve: _Curve, y: Tensor) -> None:
     axes.plot(curve.x[keep].tolist(), y[keep].tolist(), label=curve.label, zorder=3, **curve.style)
 
 
-def _rug(axes: Axes, x: Tensor) -> None:
-    """A tick at the foot for every singular value of G."""
-    axes.plot(
-        x.tolist(), [0.0] * len(x), "|", transform=axes.get_xaxis_transform(), color=FAINT, markersize=9,
-        markeredgewidth=0.6, alpha=0.7, zorder=2,
-    )  # fmt: skip
-
-
 def _span(curves: list[_Curve]) -> tuple[float, bool]:
     """The smallest gᵢ/g₁ drawn, and whether the axes are logarithmic."""
     low = min(float(curve.x[curve.x >= FLOOR].amin()) for curve in curves)
@@ -211,14 +187,7 @@ def _frame(axes: Axes, low: float, logarithmic: bool) -> None:
     else:
         axes.set_xlim(0, 1.04)
     axes.set_xlabel("gᵢ / g₁ of the gradient G")
-    axes.grid(True, which="major", color="#E6E6E6", linewidth=0.7, zorder=0)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=INK, labelsize=8.5, length=3, color=FAINT)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FAINT)
-    axes.xaxis.label.set(size=9.5, color=INK)
-    axes.yaxis.label.set(size=9.5, color=INK)
+    dress(axes)
 
 
 def _legend(figure: Figure, curves: list[_Curve]) -> None:

@@ -18,7 +18,7 @@ from scipy.stats import beta
 import icm
 from benchmarks.hinge_reference import hinge_reference
 from icm.errors import DtypeError, InputError
-from icm.sphere.law import Law, law, tail
+from icm.sphere.distribution import Law, law, tail
 from tests.oracles import difference, tensor, worst
 
 MIXED = {
@@ -330,7 +330,7 @@ def test_refusals() -> None:
 
 
 def test_the_name_is_the_function() -> None:
-    """`from icm.sphere.law import Law` reaches the module, and `Law` is a value: fields cannot be set."""
+    """`from icm.sphere.distribution import Law` reaches the module, and `Law` is a value: fields cannot be set."""
     some = law([1.0], 2)
     assert isinstance(some, Law)
     with pytest.raises(AttributeError):

@@ -150,9 +150,10 @@ def reasons(comparison: Comparison) -> list[str]:
     for solution in comparison.solutions:
         if (why := solution.orthogonality) is not None and solution.statuses[0] is not Status.UNBOUNDED:
             verdict = "orthogonal" if why.reasons[0].orthogonal else "not orthogonal"
-            figures = {"r̃": why.radius, "slopes": why.left, "to": why.right, "threshold": why.threshold}
-            known = " ".join(f"{name} {float(x):.5g}" for name, x in figures.items() if not math.isnan(float(x)))
-            where = f" ({known.replace('inf', '∞')})" if known else ""
+            radius, left, right, threshold = (float(x) for x in (why.radius, why.left, why.right, why.threshold))
+            where = "" if math.isnan(radius) else f" (r̃ = {radius:.6g}, slopes {left:.5g} to {right:.5g}"
+            where += "" if math.isnan(threshold) else f", threshold {threshold:.5g}"
+            where = where.replace("inf", "∞") + (")" if where else "")
             lines.append(f"{solution.curvature}: {verdict}{where}; {why.reasons[0].value}")
     return lines
 

@@ -200,3 +200,47 @@ def test_as_a_program(gradient: Path):
     )
     loaded = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert loaded.stdout == "[]\n"
+
+
+def test_reasons_are_told(gradient: Path, G: torch.Tensor):
+    """Below the table, and in JSON, why Q is a multiple of the polar factor or not; nothing of it for smooth H."""
+    H = ["wall(1)", "0.5*r^2 + 1000*kink(1)", "0.5*r^2 + 0.01*kink(1)", "r^3"]
+    options = [word for text in H for word in ("-c", text)]
+    lines = call("solve", gradient, *options).stdout
+    assert "wall(1): orthogonal (r̃ = 1, slopes 0 to ∞); wall:" in lines
+    assert "0.5*r^2 + 1000*kink(1): orthogonal (r̃ = 1, slopes 1 to 1001, threshold " in lines
+    assert "0.5*r^2 + 0.01*kink(1): not orthogonal; the slope" in lines
+    assert "r^3: " not in lines
+    told = json.loads(call("solve", gradient, *options, "--json").stdout)["solutions"]
+    solution = icm.solve(G, H[1])
+    assert solution.orthogonality is not None
+    assert told[1]["orthogonality"]["reason"] == "exact"
+    assert told[1]["orthogonality"]["threshold"] == float(solution.orthogonality.threshold)
+    assert [entry["orthogonal"] for entry in told] == [True, True, False, False]
+    assert "orthogonality" not in told[3]
+
+
+def test_rigorous_prints_what_enclose_proves(gradient: Path, G: torch.Tensor):
+    """--rigorous gives the bounds of icm.enclose, in text and in JSON, and skips what has no Q."""
+    H = ["r^2.5", "0.5*r^2 + 1000*kink(1)", "0.001*kink(1)"]
+    options = [word for text in H for word in ("-c", text)]
+    result = call("solve", gradient, *options, "--rigorous")
+    assert result.exit_code == 0
+    assert "H = r^2.5, proved:\n  F(Q) in [" in result.stdout
+    assert "interval Newton" in result.stdout
+    assert "(exact)" in result.stdout
+    told = json.loads(call("solve", gradient, *options, "--rigorous", "--json").stdout)["solutions"]
+    for entry, text in zip(told[:2], H, strict=False):
+        assert entry["enclosure"] == icm.enclose(icm.solve(G, text)).to_dict()
+    assert told[2]["status"] == "unbounded"
+    assert "enclosure" not in told[2]
+
+
+def test_rigorous_without_flint(gradient: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without python-flint: exit code 2, the remedy, and nothing written."""
+    monkeypatch.setitem(sys.modules, "flint", None)
+    out = gradient.parent / "q.npy"
+    result = call("solve", gradient, "--rigorous", "--out", out)
+    assert result.exit_code == 2
+    assert "pip install python-flint" in result.stderr
+    assert not out.exists()

@@ -9,8 +9,8 @@ import mpmath
 import pytest
 from flint import acb, arb, ctx
 
-from icm.solvers import ball
-from icm.solvers.ball import BITS, Unresolved, integrate, norm_bound
+from icm.solvers.enclosure import quadrature
+from icm.solvers.enclosure.quadrature import BITS, Unresolved, integrate, norm_bound
 
 ONE = [arb(1)]
 
@@ -84,7 +84,7 @@ def test_each_panel_keeps_its_error_in_the_ball() -> None:
 def test_bound_covers_the_ellipse() -> None:
     """|f| on a grid of the ellipse is below the bound, which for |x − 5| at ρ = 3 is attained at its far end."""
     for rho in (1.5, 3.0):
-        found = ball.bound(lambda x, _: ([(x * x).exp()], [x - 5]), 0.5, 2.0, rho)
+        found = quadrature.bound(lambda x, _: ([(x * x).exp()], [x - 5]), 0.5, 2.0, rho)
         assert found is not None
         sup = [0.0, 0.0]
         for k in range(400):
@@ -136,14 +136,14 @@ def test_the_flag_is_what_proves_it() -> None:
 
 def test_a_helper_that_drops_the_flag_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were `bound` to call its integrand without the flag, the test above would fail."""
-    sound = ball.bound
-    monkeypatch.setattr(ball, "bound", lambda f, a, b, rho: sound(lambda x, _: f(x, False), a, b, rho))
+    sound = quadrature.bound
+    monkeypatch.setattr(quadrature, "bound", lambda f, a, b, rho: sound(lambda x, _: f(x, False), a, b, rho))
     assert not single(root, [-1.0, 1.0]).real.overlaps(truth())
 
 
 def test_a_bound_that_looks_only_at_the_panel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supremum must be that of the ellipse: that of the panel alone gives a ball that misses a nearby pole."""
-    sound = ball.bound
-    monkeypatch.setattr(ball, "bound", lambda f, a, b, rho: sound(f, a, b, 1.0001))
+    sound = quadrature.bound
+    monkeypatch.setattr(quadrature, "bound", lambda f, a, b, rho: sound(f, a, b, 1.0001))
     f, (low, high), plain = CASES["pole beside"]
     assert not single(f, [low, high]).real.overlaps(known(plain, low, high))

@@ -11,10 +11,10 @@ from flint import arb, ctx
 
 from benchmarks import reference
 from benchmarks.hinge_reference import hinge_balls
-from icm.solvers import ball_contour
-from icm.solvers.ball import BITS, Unresolved
-from icm.solvers.ball_curvature import Hinge, Terms
-from icm.solvers.ball_sphere import Moments, expectation, gradient, hessian, hinge_of_form, mean_length
+from icm.solvers.enclosure import contour
+from icm.solvers.enclosure.quadrature import BITS, Unresolved
+from icm.solvers.enclosure.curvature import Hinge, Terms
+from icm.solvers.enclosure.sphere import Moments, expectation, gradient, hessian, hinge_of_form, mean_length
 
 SPECTRA = {
     "two": ([1.3, 0.4], 2),
@@ -198,10 +198,10 @@ def test_mean_length() -> None:
 def test_a_forgotten_tail_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the rest of the line left out of the bound, the ball would miss the truth."""
 
-    def nothing(line: ball_contour.Line, x: float) -> tuple[list[arb], list[arb]]:
+    def nothing(line: contour.Line, x: float) -> tuple[list[arb], list[arb]]:
         return [arb(0)], [arb(1)]
 
-    monkeypatch.setattr(ball_contour.Line, "tail", nothing)
+    monkeypatch.setattr(contour.Line, "tail", nothing)
     sigma, dim = SPECTRA["two"]
     found = expectation(terms([(2.39, 1)]), balls(sigma), dim).value
     assert found.is_finite()

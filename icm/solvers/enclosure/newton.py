@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 
 from flint import arb, arb_mat
 
-from icm.solvers.ball import Unresolved
-from icm.solvers.ball_curvature import Terms
-from icm.solvers.ball_sphere import Moments, expectation, gradient, hessian
+from icm.solvers.enclosure.quadrature import Unresolved
+from icm.solvers.enclosure.curvature import Terms
+from icm.solvers.enclosure.sphere import Moments, expectation, gradient, hessian
 
 _STEPS = 6
 _AT_WALL = 1e-9  # of the radius: as close as this to the wall counts as at it

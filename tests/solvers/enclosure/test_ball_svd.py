@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flint import arb, ctx
 
-from icm.solvers import ball_svd
-from icm.solvers.ball import BITS
-from icm.solvers.ball_svd import frobenius, matrix, singular_values
+from icm.solvers.enclosure import svd
+from icm.solvers.enclosure.quadrature import BITS
+from icm.solvers.enclosure.svd import frobenius, matrix, singular_values
 from tests.solvers.problems import matrix as random_matrix
 from tests.solvers.problems import rotation
 
@@ -64,7 +64,7 @@ def test_large() -> None:
 def test_wrong_factors_cost_width_not_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     """The refinement is not part of the proof: with nonsense in its place the balls grow and still hold."""
     G = random_matrix(14, 3, 4).numpy()
-    monkeypatch.setattr(ball_svd, "_refined", lambda G, U, d, V: (U * arb(1.125), d, V))
+    monkeypatch.setattr(svd, "_refined", lambda G, U, d, V: (U * arb(1.125), d, V))
     for found, exact in zip(singular_values(G), known(G), strict=True):
         assert found.overlaps(exact)
         assert float(found.rad()) > 0.01

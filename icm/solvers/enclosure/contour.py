@@ -9,7 +9,7 @@ With d_i = λ_i − u over all n coordinates, M(τ) = Π (1 − 2τd_i)^{−1/2}
 because ∂M/∂λ_i = M b_i and ∂b_i/∂λ_i = 2b_i². The integrand is conjugate under conjugation, so that the upper half of
 the line serves: τ = τ₀ + i w sinh x, 0 ≤ x ≤ X, and (1/π) Re of the integral over Im τ. Beyond Y = w sinh X every
 factor is bounded by a power of y = Im τ. τ₀ is near the saddle point and w the width there; both are floats, and
-whatever they are the result is a theorem. Source: docs/theory.md, section 5; `solvers.ball` bounds the error.
+whatever they are the result is a theorem. See docs/theory.md, section 5; `quadrature` bounds the error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from flint import acb, acb_mat, arb
 
-from icm.solvers.ball import Unresolved, integrate
+from icm.solvers.enclosure.quadrature import Unresolved, integrate
 
 _FARTHEST = 260  # of x: sinh x is beyond 1e100 by then
 

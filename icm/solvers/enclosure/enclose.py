@@ -1,7 +1,7 @@
 """`enclose`: F(Q), min F and the optimum's singular values between bounds that are theorems, by ball arithmetic.
 
 Every rounding and every truncation is inside a ball (python-flint); G and Q are the floats they are. What the bounds
-are made of is said in `ball_bounds`, and where their integrals come from in `ball_sphere` and `ball`.
+are made of is said in `bounds`, and where their integrals come from in `sphere` and `quadrature`.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
     try:
         from flint import ctx
 
-        from icm.solvers.ball import BITS
-        from icm.solvers.ball_bounds import bounds
-        from icm.solvers.ball_curvature import decompose
+        from icm.solvers.enclosure.quadrature import BITS
+        from icm.solvers.enclosure.bounds import bounds
+        from icm.solvers.enclosure.curvature import decompose
     except ImportError as error:
         raise MissingPackageError("enclose computes in ball arithmetic: pip install python-flint") from error
     v = getattr(getattr(solution, "orthogonality", None), "v", None)

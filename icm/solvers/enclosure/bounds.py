@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from flint import arb
 
-from icm.solvers.ball import norm_bound
-from icm.solvers.ball_curvature import Terms
-from icm.solvers.ball_gauge import Subgradient, at_multiple, at_zero, dual_of_length
-from icm.solvers.ball_newton import Point, enclose_optimum, improve
-from icm.solvers.ball_sphere import expectation, mean_length
-from icm.solvers.ball_svd import matrix, singular_values
+from icm.solvers.enclosure.quadrature import norm_bound
+from icm.solvers.enclosure.curvature import Terms
+from icm.solvers.enclosure.gauge import Subgradient, at_multiple, at_zero, dual_of_length
+from icm.solvers.enclosure.newton import Point, enclose_optimum, improve
+from icm.solvers.enclosure.sphere import expectation, mean_length
+from icm.solvers.enclosure.svd import matrix, singular_values
 
 _FLAT = 1e-6  # spread of a spectrum that is also tried as a multiple of the identity
 _LEVEL = 1e-12  # spread of singular values for which H(σ₁) bounds f well enough

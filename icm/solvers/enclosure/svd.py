@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from flint import arb, arb_mat
 
-from icm.solvers.ball import norm_bound
+from icm.solvers.enclosure.quadrature import norm_bound
 
 _CLOSE = 1e-10  # of the largest: values with gaps below are not separated
 

@@ -1,6 +1,6 @@
 """E H(‖Qζ‖) and its derivatives in the singular values of Q, enclosed in balls.
 
-With λ_i = σ_i², s = Σ λ_i ζ_i² and the contour integrals of `ball_contour`, the kernels are
+With λ_i = σ_i², s = Σ λ_i ζ_i² and the contour integrals of `contour`, the kernels are
 
     E s^q         u = 0:   K = c_q τ^{−q−1},   c_q = Γ(q+1) Γ(n/2)/(2^q Γ(n/2+q)),   q > 0,
     E (s − u)₊             K = τ^{−2}/n,
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from flint import acb, arb, ctx
 
-from icm.solvers.ball import Unresolved
-from icm.solvers.ball_contour import Kernel, Moments, moments
-from icm.solvers.ball_curvature import Hinge, Terms
+from icm.solvers.enclosure.quadrature import Unresolved
+from icm.solvers.enclosure.contour import Kernel, Moments, moments
+from icm.solvers.enclosure.curvature import Hinge, Terms
 
 _LONGEST_SERIES = 4000
 _FEWEST_BITS = 90  # that ₂F₁ must keep

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from flint import arb
 
-from icm.solvers.enclosure.quadrature import norm_bound
 from icm.solvers.enclosure.curvature import Terms
 from icm.solvers.enclosure.gauge import Subgradient, at_multiple, at_zero, dual_of_length
 from icm.solvers.enclosure.newton import Point, enclose_optimum, improve
+from icm.solvers.enclosure.quadrature import norm_bound
 from icm.solvers.enclosure.sphere import expectation, mean_length
 from icm.solvers.enclosure.svd import matrix, singular_values
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -82,7 +83,7 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
         )
     if solution.statuses[0] is Status.UNBOUNDED:
         raise InputError("the program is unbounded: there is no Q and no minimum to enclose; see solution.direction")
-    given = getattr(solution, "gradient", None) if G is None else G
+    given = solution.gradient if G is None else G
     if given is None:
         raise InputError("this solution does not keep its G: pass it, as in icm.enclose(solution, G)")
     gradient, Q, sigma = (_exact(x) for x in (to_tensor(given, "G"), solution.Q, solution.sigma))
@@ -94,12 +95,18 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
     try:
         from flint import ctx
 
-        from icm.solvers.enclosure.quadrature import BITS
         from icm.solvers.enclosure.bounds import bounds
         from icm.solvers.enclosure.curvature import decompose
+        from icm.solvers.enclosure.quadrature import BITS
     except ImportError as error:
         raise MissingPackageError("enclose computes in ball arithmetic: pip install python-flint") from error
-    v = getattr(getattr(solution, "orthogonality", None), "v", None)
+    if solution.Q.dtype != torch.float64:
+        # F* and σ* are those of the program, and any σ proves bounds on them: take it with all its digits.
+        from icm.solvers.solve import solve
+
+        again = solve(to_tensor(given, "G").double(), solution.curvature, on_failure="return")
+        solution, sigma = (again, _exact(again.sigma)) if again.statuses[0].answers else (solution, sigma)
+    v = None if solution.orthogonality is None else solution.orthogonality.v
     with ctx.workprec(BITS):
         found = bounds(decompose(solution.curvature), gradient, Q, sigma, None if v is None else _exact(v))
         return Enclosure(

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from flint import arb
 
-from icm.solvers.enclosure.quadrature import Unresolved, norm_bound
 from icm.solvers.enclosure.curvature import Terms
+from icm.solvers.enclosure.quadrature import Unresolved, norm_bound
 from icm.solvers.enclosure.sphere import expectation, gradient, hessian, hinge_of_form, mean_length
 
 _MIXTURES = (1e-3, 1e-7)  # of the constant (A + B)/2 in ξ, which leaves room to correct s

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 from flint import arb, arb_mat
 
-from icm.solvers.enclosure.quadrature import Unresolved
 from icm.solvers.enclosure.curvature import Terms
+from icm.solvers.enclosure.quadrature import Unresolved
 from icm.solvers.enclosure.sphere import Moments, expectation, gradient, hessian
 
 _STEPS = 6

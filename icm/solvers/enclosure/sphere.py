@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from flint import acb, arb, ctx
 
-from icm.solvers.enclosure.quadrature import Unresolved
 from icm.solvers.enclosure.contour import Kernel, Moments, moments
 from icm.solvers.enclosure.curvature import Hinge, Terms
+from icm.solvers.enclosure.quadrature import Unresolved
 
 _LONGEST_SERIES = 4000
 _FEWEST_BITS = 90  # that ₂F₁ must keep

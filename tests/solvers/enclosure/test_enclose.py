@@ -137,6 +137,9 @@ def test_low_precision_answers() -> None:
     found = enclose(icm.solve(G, Power(3.0)), G)
     assert 1e-16 < found.gap < 1e-12
     assert width(found.optimum) < 1e-15
+    held = enclose(icm.solve(G, Power(2.0, 0.5) + Wall(0.01)))
+    assert held.how == ("wall",) * 3
+    assert 0 < held.gap < 1e-6 * abs(held.optimum.lower)
 
 
 # Kinks and walls

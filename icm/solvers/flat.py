@@ -57,6 +57,7 @@ class Orthogonality:
     there is none, NaN where it was not needed (`orthogonal_threshold` has it in every case). v (…, k), in the order of
     g, is the extremal direction of the criterion: the dual multiplier is ξ(ζ) = left + jump·1{Σ v_i ζ_i² > 0},
     jump (…) = threshold − left; for DESCENT F falls along v from radius·UVᵀ. v = 0 where it was not needed.
+    pressure (…, k) holds the multipliers of a wall, g_i − ∂_i f ≥ 0 at the singular values that it stops, else 0.
     """
 
     reasons: tuple[Reason, ...]
@@ -67,6 +68,7 @@ class Orthogonality:
     jump: Float[Tensor, "*batch"]
     v: Float[Tensor, "*batch k"]
     g: Float[Tensor, "*batch k"]
+    pressure: Float[Tensor, "*batch k"]
 
     @property
     def reason(self) -> Any:
@@ -101,7 +103,8 @@ class Orthogonality:
         scalars = {
             name: getattr(self, name).reshape(batch) for name in ("radius", "left", "right", "threshold", "jump")
         }
-        return replace(self, v=self.v.reshape(*batch, k), g=self.g.reshape(*batch, k), **scalars)
+        vectors = {name: getattr(self, name).reshape(*batch, k) for name in ("v", "g", "pressure")}
+        return replace(self, **vectors, **scalars)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,9 @@ def decide_flat(g: Tensor, dim: int, H: Curvature, outputs: int, rows: Tensor) -
     batch = len(g)
     held = torch.zeros(batch, dtype=torch.bool, device=g.device)
     nan = torch.full_like(g[:, 0], math.nan)
-    why = Orthogonality((), nan, nan.clone(), nan.clone(), nan.clone(), nan.clone(), torch.zeros_like(g), g)
+    why = Orthogonality(
+        (), nan, nan.clone(), nan.clone(), nan.clone(), nan.clone(), torch.zeros_like(g), g, torch.zeros_like(g)
+    )
     reasons = [Reason.ZERO] * batch
     sigma, slopes = torch.zeros_like(g), torch.zeros_like(g)
     if math.isfinite(H.wall) and len(rows):

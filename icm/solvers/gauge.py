@@ -65,6 +65,8 @@ def gauge(q: Tensor, max_iterations: int = 100) -> Gauge:
         rows = mask.nonzero()[:, 0]
         if len(rows):
             jump[rows], v[rows], reached[rows], iterations[rows] = method(p[rows], max_iterations)
+    # All q_i to within rounding: then the bound n max q, by v = e_i, is the answer to that precision.
+    jump = torch.maximum(jump, n * p.amax(-1))
     return Gauge(jump * mean[:, 0], v, reached * mean, iterations)
 
 
@@ -97,7 +99,8 @@ def _complement(q: Tensor, max_iterations: int) -> tuple[Tensor, Tensor, Tensor,
     """The fields of a Gauge for q of mean 1 whose entries are close, so that ξ = J nearly everywhere.
 
     J − ξ has the averages J/n − q, so that J(q) ≤ J exactly if J(J/n − q) ≤ J. The left side falls with J, convexly,
-    from ∞ at J = n max q; the closed form ξ = (n/2) Σ ((n+2)q_i − n) ζ_i² shows where it holds. Newton's method in between.
+    from ∞ at J = n max q; the closed form ξ = (n/2) Σ ((n+2)q_i − n) ζ_i² shows where it holds. Newton's method in
+    between.
     """
     n, top = q.shape[1], q.amax(-1, keepdim=True)
     width = n * n / 2 * (top - 1)

@@ -21,7 +21,7 @@ _NEAREST = 1e-12  # of r̃: least distance from a flat spectrum at which a start
 _SLACK = 1e-3  # by which the largest averages stay below what a kink can provide
 _DECADES, _REFINED = 16, 8  # of floors tried for the smallest ones
 _NOISE = 2.5e-15  # relative rounding of f for smooth H
-_FLOOR = 1e-9  # of ‖g‖/‖σ‖: least curvature in a Newton step, for H that has none beyond a kink
+_FLOOR, _DAMPING = 1e-12, 0.03  # of ‖g‖/‖σ‖: curvature added in a Newton step, for H that has none off its kinks
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +138,16 @@ def solve_general(
         sigma, low = x * scale, low * scale
         e = expect(H, sigma, dim, level, estimate=False, low=low)
         lam, diagonal = e.x.square(), e.stiffness * (unit / size)[rows, None]
+        gradient = e.slopes / size[rows, None]
         if cornered:
-            diagonal = diagonal.clamp(min=_FLOOR)
+            # H may be linear on all of the law: Levenberg's term, which vanishes with the residual.
+            diagonal = diagonal + _FLOOR + _DAMPING * (direction[rows] - gradient).norm(dim=-1, keepdim=True)
             c = start.kink[rows, None]
             offset = (((sigma - c) + low) / e.size[:, None]) * ((sigma + c) / e.size[:, None])
             lam = torch.where(near[rows, None], offset, lam)
         return Local(
             e.value / (size[rows] * unit[rows]),
-            e.slopes / size[rows, None],
+            gradient,
             diagonal,
             4 * unit[rows] / (size[rows] * e.size),
             e.x,

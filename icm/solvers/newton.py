@@ -66,7 +66,9 @@ class Domain:
         back = total - x
         low = (x - (total - back)) + (step - back)
         if not self.signed:
-            low, total = torch.where(total < 0, -low, low), total.abs()
+            # Reflected, f being even; but a long step reflected at 0 and cut off at a wall would end where it began.
+            bottom = total.abs() if self.top is None else total.clamp(min=0)
+            low, total = torch.where(total < 0, -low if self.top is None else torch.zeros_like(low), low), bottom
         if self.top is not None:
             top = self.top[:, None]
             over = (total > top) | ((total == top) & (low > 0))

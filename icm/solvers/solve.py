@@ -34,15 +34,15 @@ def solve(
     """argmin_Q −Tr(Q Gᵀ) + E H(‖Qζ‖) for G (…, m, n), outputs × inputs, with a certificate.
 
     method: "auto" takes the closed form for a r² + b r⁴ and Newton's method otherwise; "newton" and "closed-form"
-    force one; "matrix" is quasi-Newton on the full Q, alignment with G not assumed, for H without a wall; "reference" and
-    "spectral-reference" hand the full and the reduced program with `samples` sampled ζ to cvxpy.
-    tol bounds gap/⟨G, Q⟩; None means 1e−10 in float64 (1e−9 for H with
-    kinks, a wall or measured points, 1e−8 for "matrix"), 1e−5 in float32, 2e−2 in 16 bits, and no
-    demand on the sampled methods, whose gap is against the exact program. `seed` starts "matrix" and the samples.
+    force one; "matrix" is quasi-Newton on the full Q, alignment with G not assumed, for H without a wall; "reference"
+    and "spectral-reference" hand the full and the reduced program with `samples` sampled ζ to cvxpy.
+    tol bounds gap/⟨G, Q⟩; None means 1e−10 in float64 (1e−9 for H with kinks, a wall or measured points, 1e−8 for
+    "matrix"), 1e−5 in float32, 2e−2 in 16 bits, and no demand on the sampled methods, whose gap is against the exact
+    program. `seed` starts "matrix" and the samples.
 
     Raises InputError for a G, method or option that cannot be used, CurvatureError for a Custom H that is not convex at
-    the radii of the solution, SolveError (with the solution inside) if tol is
-    missed and on_failure is "raise". An unbounded program is a status with a direction, not an error.
+    the radii of the solution, SolveError (with the solution inside) if tol is missed and on_failure is "raise". An
+    unbounded program is a status with a direction, not an error.
     Source: Su, arXiv 2511.00674.
     """
     return solve_program(
@@ -187,9 +187,10 @@ def _raise_failures(solution: Solution) -> None:
         listed = ", ".join(map(str, failed[:8])) + (", …" if len(failed) > 8 else "")
         where = f" for {len(failed)} of {len(solution.statuses)} batch elements ({listed})"
     worst = max(float(gaps[i]) for i in failed)
+    remedy = "Raise tol" if solution.Q.dtype == torch.float64 else "Raise tol, pass float64"
     raise SolveError(
         f"{solution.statuses[failed[0]].value}{where}: relative gap {worst:.2e}, tol {solution.tol:.0e}, H = "
         f"{solution.curvature}, after {int(solution.iterations.max())} iterations of {solution.method}. "
-        "Raise tol, pass float64, or take the best point with on_failure='return' (also in this error's .solution)",
+        f"{remedy}, or take the best point with on_failure='return' (also in this error's .solution)",
         solution,
     )

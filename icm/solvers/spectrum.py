@@ -78,6 +78,8 @@ def solve_spectrum(
     if H.kinks or math.isfinite(H.wall):
         flat = decide_flat(g, dim, H, outputs, rows)
         sigma = flat.sigma.clone()
+    if flat is not None:
+        sigma = _inside(g, H, flat, sigma, tol, certificate.corner_slack(outputs, dim))
     if len(rows):
         rho[rows] = certificate.reach(g[rows], dim, H, None if decision.upper is None else decision.upper[rows])
         rows = rows if flat is None else rows[~flat.held[rows]]
@@ -105,6 +107,7 @@ def solve_spectrum(
             break
         # With kinks or a wall more than a few steps may be needed, or a start close beside a flat answer.
         rows = _rows(status, Status.STALLED, g.device)
+        rows = rows[~flat.held[rows]]
         rows, again = attempt(g, dim, H, Start(sigma, low, torch.full_like(rho, math.nan)), flat, rows)
         if len(rows):
             steps = max_iterations
@@ -114,6 +117,7 @@ def solve_spectrum(
     for level in range(1, _LEVELS if uses_rule(H) else 0):
         # A Custom H with detail finer than the rule's panels: refine the rule for the elements that need it.
         rows = _rows(status, Status.STALLED, g.device)
+        rows = rows if flat is None else rows[~flat.held[rows]]
         if not len(rows):
             break
         again, before = Start(sigma, low, torch.full_like(gap, math.nan))[rows], gap[rows]
@@ -122,6 +126,9 @@ def solve_spectrum(
         value, gap, status = judge.certify(sigma, low, level)
         if not bool((gap[rows] < 0.1 * before).any()):
             break  # what is left is noise in the user's function, and finer nodes only see more of it
+    if flat is not None and math.isfinite(H.wall):
+        pressing = (g - expect(H, sigma.nan_to_num(0.0), dim, low=low).slopes).clamp(min=0)
+        flat = replace(flat, why=replace(flat.why, pressure=torch.where(sigma >= H.wall, pressing, 0.0)))
     lost = torch.tensor([s in (Status.UNBOUNDED, Status.OVERFLOW) for s in status], device=g.device)
     return SpectralSolution(
         sigma=sigma.masked_fill(lost[:, None], math.nan),
@@ -134,6 +141,14 @@ def solve_spectrum(
         margin=decision.margin,
         flat=flat,
     )
+
+
+def _inside(g: Tensor, H: Curvature, flat: Flat, sigma: Tensor, tol: float, slack: float) -> Tensor:
+    """σ of the answers held at a kink, a few roundings inside its radius where rounding across the jump would cost more
+    than a share of tol."""
+    jumps = sum(jump for _, jump in H.kinks)
+    steep = flat.held & (jumps * slack > 0.05 * tol * g.sum(-1)) & (flat.why.right < math.inf)
+    return torch.where(steep[:, None], sigma * (1 - 2 * slack), sigma)
 
 
 def _rows(status: list[Status], wanted: Status, device: torch.device) -> Tensor:
@@ -174,9 +189,11 @@ class _Judge:
 
     def certify(self, sigma: Tensor, low: Tensor, level: int) -> tuple[Tensor, Tensor, list[Status]]:
         """(value, gap, status) of every row at sigma + low (B, k)."""
-        g, decision, status = self.g, self.decision, list(self.decision.status)
+        g, decision, status, inwards = self.g, self.decision, list(self.decision.status), torch.zeros_like(self.rho)
         e = expect(self.H, sigma.nan_to_num(0.0, 0.0, 0.0), self.dim, level=level + 1, low=low)
         if self.flat is not None:
+            # They are those at the radius; σ may lie a little inside, where F is that much larger at most.
+            inwards = torch.where(self.flat.held, (self.flat.sigma - sigma).amax(-1) * g.sum(-1), 0.0)
             held = self.flat.held[:, None] & (e.x > 0)
             e = replace(e, weight=torch.where(held, self.flat.slopes / (2 * e.x), e.weight))
         along = (g * sigma).sum(-1)
@@ -186,7 +203,7 @@ class _Judge:
                 value[row] = -math.inf if ended is Status.UNBOUNDED else math.nan
         if bool(decision.open.any()):
             found = certificate.spectral_gap(g, sigma, e, self.rho, self.outputs, self.dim, self.H)
-            gap = torch.where(decision.open, found, gap)
+            gap = torch.where(decision.open, found + inwards, gap)
             in_range = certificate.in_range(along, sigma.amax(-1), self.largest)
             for row in (decision.open & ~(gap <= self.tol * along)).nonzero()[:, 0].tolist():
                 status[row] = Status.STALLED

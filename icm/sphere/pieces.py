@@ -14,7 +14,7 @@ Terms = tuple[tuple[float, float, float], ...]
 
 _ROUNDING = 4e-15  # relative error of one hinge; measured, see benchmarks
 _NEGLIGIBLE = -75.0  # logarithm of a probability that no sum of float64 feels, not even one that cancels
-_CLOSE, _TERMS = 2e-3, 6  # (r/c)² − 1 at most where it is expanded, and the terms for 2e-17
+_CLOSE, _TERMS = 0.05, 12  # (r/c)² − 1 at most where it is expanded, and the terms for 1e-17
 _GROWTH = 1e-16  # and its growth with n
 
 
@@ -42,7 +42,7 @@ def piecewise(
         inside[rows[passed], level[passed]], beyond[rows[passed], level[passed]] = False, True
     c = radius / size[:, None]  # (B, L), like the coefficients in units of size
     jump, rise = jump * size[:, None], rise * size[:, None].square()
-    total, scale = _passed(beyond, d, m, c, jump, rise, x, dim)
+    total, scale, steepness = _passed(beyond, d, m, c, jump, rise, x, dim)
     shapes: tuple[tuple[Shape, Tensor], ...] = (("kink", jump), ("rise", rise))
     for shape, coefficient in shapes:
         rows, level = (inside & (coefficient != 0)).nonzero(as_tuple=True)
@@ -50,8 +50,10 @@ def piecewise(
             part = _times(coefficient[rows, level], _contour(d[rows, level], m, c[rows, level], shape, pad))
             total = _add(total, rows, part)
             scale = scale.index_add(0, rows, part.value.abs())
+            steepness = steepness.index_add(0, rows, (part.weight * x[rows]).norm(dim=-1))
     # Terms of either sign can cancel: what is left has the rounding of what was there.
-    error = hinge_error(dim) * (scale / total.value.abs()).nan_to_num(1.0, 1.0, 1.0).clamp(min=1.0)
+    left = torch.maximum(scale / total.value.abs(), steepness / (total.weight * x).norm(dim=-1))
+    error = hinge_error(dim) * left.nan_to_num(1.0, 1.0, 1.0).clamp(min=1.0)
     unit = size[:, None]
     return Moments(total.value, total.weight / unit, total.bend / unit), error
 
@@ -74,9 +76,9 @@ def _levels(sigma: Tensor, low: Tensor | None, radius: Tensor, size: Tensor, dim
 
 def _passed(
     passed: Tensor, d: Tensor, m: Tensor, c: Tensor, jump: Tensor, rise: Tensor, x: Tensor, dim: int
-) -> tuple[Moments, Tensor]:
+) -> tuple[Moments, Tensor, Tensor]:
     """The terms whose hinge lies below the whole range of r, where they add up to one polynomial a r² + b r + e; and
-    the size (B,) of what was added."""
+    the sizes (B,) of the values and of the slopes that were added."""
     jump, rise = jump * passed, rise * passed
     a, b, e = rise.sum(-1) / 2, (jump - rise * c).sum(-1), ((rise * c / 2 - jump) * c).sum(-1)
     zero = torch.zeros_like(x)
@@ -88,12 +90,13 @@ def _passed(
     ]
     total = parts[0] + parts[1]
     value, scale = total.value + e, parts[0].value.abs() + parts[1].value.abs() + e.abs()
+    steepness = (parts[0].weight * x).norm(dim=-1) + (parts[1].weight * x).norm(dim=-1)
     # A law close behind its hinges: r − c without the cancellation.
-    close = ((d.amax(-1) < _CLOSE * c.square()) | ((jump == 0) & (rise == 0))).all(-1) & passed.any(-1)
+    close = ((d.abs().amax(-1) < _CLOSE * c.square()) | ((jump == 0) & (rise == 0))).all(-1) & passed.any(-1)
     if bool(close.any()):
         near = _behind(d[close], m, c[close], jump[close], rise[close], dim)
         value, scale = value.index_put((close,), near), scale.index_put((close,), near)
-    return Moments(value, total.weight, total.bend), scale
+    return Moments(value, total.weight, total.bend), scale, steepness
 
 
 def _behind(d: Tensor, m: Tensor, c: Tensor, jump: Tensor, rise: Tensor, dim: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Two suites of exact identities: what every curvature, and every expectation over the sphere, must satisfy.
 
-`check_curvature(H)` takes any H, with kinks and walls too, `check_expectation(H, sigma, dim)` any smooth H and
-positive σ. The expectation is passed in, so that meta-tests can pass a false one. Tolerances are relative;
-the worst errors measured over all families and backends stand beside them.
+`check_curvature(H)` takes any H, with kinks and walls too, `check_expectation(H, sigma, dim)` any H without a wall
+and positive σ that keep clear of its hinges. The expectation is passed in, so that meta-tests can pass a false one.
+Tolerances are relative; the worst errors measured over all families and backends stand beside them.
 
 ζ is uniform on the unit sphere of R^n, s = Σ λ_i ζ_i², λ = σ², ψ(s) = H'(√s)/(2√s), w_i = E[ψ ζ_i²].
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import cvxpy
 import mpmath
+import numpy as np
 import pytest
 import sympy
 import torch
@@ -23,7 +24,9 @@ from scipy.special import roots_jacobi
 from torch import Tensor
 
 import icm
-from icm.curvature import Curvature, Custom, Kink, Tabulated
+from benchmarks.hinge_reference import HingeValues, hinge_reference
+from benchmarks.reference import exponential_row, power_table
+from icm.curvature import Curvature, Custom, Exponential, Kink, Power, Tabulated, Wall
 from icm.sphere.expectation import Expectation, expect
 from icm.sphere.rule import Rule, rule
 from icm.sphere.sampling import mean_sampled, slopes_sampled
@@ -311,16 +314,28 @@ def check_text(H: Curvature) -> None:
 def check_expectation(
     H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate = expect, tol: float = ROUNDING, samples: int = 8000
 ) -> None:
-    """Every identity below; `tol` for those without differences. σ (k,) positive and distinct."""
+    """Every identity below; `tol` for those without differences. σ (k,) positive and distinct, with H' > 0 somewhere
+    below the largest, and none within 1% of a hinge of H, where the law has no second derivatives."""
+    assert all(abs(s - c) >= 0.01 * s for s in sigma.tolist() for c in radii_of(H)), "a σ_i beside a hinge"
     check_padding(H, sigma, dim, evaluate, tol)
-    check_sums(H, sigma, dim, evaluate, tol)
+    if radii_of(H):
+        check_reference(H, sigma, dim, evaluate, tol)
+    else:
+        check_sums(H, sigma, dim, evaluate, tol)
     check_gradient(H, sigma, dim, evaluate)
     check_hessian(H, sigma, dim, evaluate)
     check_order(H, sigma, dim, evaluate)
     check_batch(H, sigma, dim, evaluate, tol)
     check_samples(H, sigma, dim, evaluate, samples)
-    if dim <= 3 and len(sigma) == dim:
+    if dim == 2 and len(sigma) == 2:
+        check_arcs(H, sigma, evaluate, tol)
+    if dim <= 3 and len(sigma) == dim and not radii_of(H):
         check_quadrature(H, sigma, dim, evaluate, tol)
+
+
+def radii_of(H: Curvature) -> list[float]:
+    """Where H' or H'' jumps."""
+    return [c for c, _, _ in H.hinges if c > 0]
 
 
 def weights(e: Expectation) -> Tensor:
@@ -338,8 +353,11 @@ def check_padding(H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate, tol
     for name in ("weight", "bend", "slopes", "stiffness"):
         base = getattr(e, name)
         loose = 5 * tol if name in ("bend", "stiffness") else tol
-        assert worst(getattr(padded, name)[: len(sigma)], base) < loose, f"explicit zeros change {name}"
-        assert worst(getattr(turned, name).flip(0), base) < loose, f"the order of σ changes {name}"
+        # Hinges of either sign cancel in a bend: the largest one tells how much was there.
+        unit = 2 * base.abs().amax() if name == "bend" and radii_of(H) else 0.0
+        same, flipped = getattr(padded, name)[: len(sigma)], getattr(turned, name).flip(0)
+        assert worst(same + unit, base + unit) < loose, f"explicit zeros change {name}"
+        assert worst(flipped + unit, base + unit) < loose, f"the order of σ changes {name}"
     assert bool((padded.slopes[len(sigma) :] == 0).all()), "a slope at σ_i = 0 is not 0"
 
 
@@ -366,10 +384,86 @@ def law_of(padded: tuple[float, ...]) -> Rule:
     return rule(x / x.amax(), len(padded))
 
 
+def exact_mean(H: Curvature, sigma: Any, dim: int) -> tuple[float, np.ndarray]:
+    """E H(‖Qζ‖) and its slopes (k,) from 25 digits, for H of powers, exponentials, kinks, tables and walls, σ (k,) with
+    zeros or not: ball arithmetic that shares no code with the library. At σ = c·1 a kink at c has its left slopes."""
+    sigma = np.asarray(sigma, dtype=np.float64)
+    value, slopes = 0.0, np.zeros(len(sigma))
+    if not sigma.max() > 0:
+        return value, slopes
+    if not sigma.max() <= H.wall:
+        return math.inf, slopes
+    terms = [(part.scale, part.exponent) for part in H.parts if isinstance(part, Power)]
+    for part in H.parts:
+        if isinstance(part, Exponential):
+            row = exponential_row(part.rate * sigma, dim, 1.0, digits=25)
+            value += part.scale * float(row[0])
+            slopes += part.scale * part.rate * np.array([float(x) for x in row[1:]])
+        else:
+            assert isinstance(part, Power | Kink | Tabulated | Wall), f"no reference for {part}"
+    for c, jump, rise in H.hinges:
+        if c == 0:
+            terms += [(jump, 1.0), (rise / 2, 2.0)]
+            continue
+        at = hinge_values(tuple(sigma.tolist()), dim, c)
+        # ½(r − c)₊² = ½(s − c²)₊ − c(r − c)₊
+        value += (jump - rise * c) * at.value + rise / 2 * at.hinge
+        slopes += 2 * sigma * ((jump - rise * c) * at.weights + rise / 2 * at.hinge_weights)
+    for scale, p in ((scale, p) for scale, p in terms if scale):
+        row = power_table(sigma, dim, [p], digits=25)[0]
+        value += scale * float(row[0])
+        slopes += scale * np.array([float(x) for x in row[1:]])
+    return value, slopes
+
+
+@cache
+def hinge_values(sigma: tuple[float, ...], dim: int, radius: float) -> HingeValues:
+    """25 digits of everything at one radius."""
+    return hinge_reference(sigma, dim, radius)
+
+
+def check_reference(H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate, tol: float) -> None:
+    """Value and slopes are those of 25 digits; so are w and w' of each hinge alone, with ½ψ(c)δ(s − c²) in them; and
+    E[rH'] = Σ σ_i ∂_i f is jump (E(r − c)₊ + c P(r > c)) for a kink."""
+    e = evaluate(H, sigma, dim)
+    value, slopes = exact_mean(H, sigma, dim)
+    assert worst(e.value, value) < tol, "the value is not that of ball arithmetic"
+    assert worst(e.slopes, slopes) < tol, "the slopes are not those of ball arithmetic"
+    if isinstance(H, Kink):
+        at = hinge_values(tuple(sigma.tolist()), dim, H.radius)
+        total = H.jump * (at.value + H.radius * at.tail)
+        assert worst((sigma * e.slopes).sum(), total) < tol, "Σ σ_i ∂_i f is not E[rH']"
+        assert worst(weights(e), H.jump * at.weights) < tol, "the weights are not those of ball arithmetic"
+        bend = H.jump * at.bend * float(e.size) ** 3
+        error = (e.bend - torch.as_tensor(bend)).abs().amax()
+        assert float(error) < 5 * tol * float(e.weight.amax()), "bend is not that of ball arithmetic"
+
+
+def check_arcs(H: Curvature, sigma: Tensor, evaluate: Evaluate, tol: float) -> None:
+    """n = 2: value and slopes by Gauss–Legendre quadrature over the angle of ζ, broken where r crosses a hinge."""
+    (a, b), e = sigma.tolist(), evaluate(H, sigma, 2)
+    shares = [(c - b) * (c + b) / ((a - b) * (a + b)) for c in radii_of(H)]
+    breaks = sorted([0.0, math.pi / 2, *(math.acos(math.sqrt(x)) for x in shares if 0 < x < 1)])
+    x, w = (torch.as_tensor(part) for part in np.polynomial.legendre.leggauss(80))
+    low, high = tensor(*breaks[:-1])[:, None], tensor(*breaks[1:])[:, None]
+    angle, p = ((low + high + (high - low) * x) / 2).flatten(), ((high - low) * w / math.pi).flatten()
+    zeta = torch.stack([angle.cos(), angle.sin()], -1).square()
+    r = (zeta @ sigma.square()).sqrt()
+    assert worst(e.value, p @ H(r)) < tol, "the value is not that of quadrature over the circle"
+    slopes = sigma * ((p * H.slope(r) / r) @ zeta)
+    assert worst(e.slopes, slopes) < tol, "the slopes are not those of quadrature over the circle"
+
+
+def steps(H: Curvature, sigma: Tensor) -> Tensor:
+    """Relative steps (k,) of differences in σ: f is analytic in σ_i as far as the next hinge, a hundred steps away."""
+    clear = torch.stack([(sigma - c).abs() / sigma for c in (0.0, *radii_of(H))]).amin(0)
+    return (clear / 100).clamp(max=STEP)
+
+
 def check_gradient(H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate) -> None:
     """slopes_i = ∂f/∂σ_i, by differences of the value; errors relative to f/σ_i."""
-    e = evaluate(H, sigma, dim)
-    found = torch.tensordot(COEFFICIENTS, evaluate(H, moved(sigma), dim).value, 1) / (STEP * sigma)
+    e, step = evaluate(H, sigma, dim), steps(H, sigma)
+    found = torch.tensordot(COEFFICIENTS, evaluate(H, moved(sigma, step), dim).value, 1) / (step * sigma)
     share = float(((found - e.slopes).abs() * sigma).amax() / e.value)
     assert share < DIFFERENCES, f"slopes are not the gradient of the value: {share:.1e}"
 
@@ -377,8 +471,8 @@ def check_gradient(H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate) ->
 def check_hessian(H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate) -> None:
     """∂²f/∂σ_i∂σ_j by differences of the slopes: 2σ_iσ_j (w_i − w_j)/(λ_i − λ_j) off the diagonal, and on it
     stiffness_i + 2x_i² bend_i/σ₁ = 2w_i + 4λ_i E[ψ'ζ_i⁴]; errors relative to slope_j/σ_i."""
-    e = evaluate(H, sigma, dim)
-    found = torch.tensordot(COEFFICIENTS, evaluate(H, moved(sigma), dim).slopes, 1) / (STEP * sigma[:, None])
+    e, step = evaluate(H, sigma, dim), steps(H, sigma)
+    found = torch.tensordot(COEFFICIENTS, evaluate(H, moved(sigma, step), dim).slopes, 1) / (step * sigma)[:, None]
     lam, w = sigma.square(), weights(e)
     gap = lam[:, None] - lam
     exact = 2 * sigma[:, None] * sigma * (w[:, None] - w) / gap.where(gap != 0, 1.0)
@@ -388,9 +482,9 @@ def check_hessian(H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate) -> 
     assert worst(e.stiffness, 2 * w + 4 * e.x.square() * e.bend / e.size) < 1e-14, "stiffness is not d(σR)/dσ"
 
 
-def moved(sigma: Tensor) -> Tensor:
+def moved(sigma: Tensor, step: Tensor) -> Tensor:
     """σ with one entry at a time moved to the points of `difference`: (6, k, k)."""
-    return sigma + OFFSETS[:, None, None] * STEP * torch.diag(sigma)
+    return sigma + OFFSETS[:, None, None] * torch.diag(step * sigma)
 
 
 def check_order(H: Curvature, sigma: Tensor, dim: int, evaluate: Evaluate) -> None:

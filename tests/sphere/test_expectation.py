@@ -153,7 +153,7 @@ def test_beside_a_singular_value(offset: float) -> None:
 @pytest.mark.parametrize("distance", [1e-4, 1e-8, 1e-13, 1e-16, 1e-25])
 def test_digits_below_rounding(distance: float) -> None:
     """σ = c(1 + tu) with t down to 1e-25, as a float and `low`: the law of (r − c)/t is that of Σ u_i ζ_i² to O(t), so
-    that w_i = jump/(2c) E[ζ_i² 1{Σ uζ² > 0}], and E(r − c)₊ = ct E(Σ uζ²)₊; both by 25 digits at t = 2^−52 and above."""
+    that w_i = jump/(2c) E[ζ_i² 1{Σ uζ² > 0}], and E(r − c)₊ = ct E(Σ uζ²)₊, both to 25 digits."""
     u, c = tensor(1.0, 0.25, -0.5), 0.75
     sigma = torch.full((3,), c, dtype=torch.float64)
     low = c * distance * u

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icm.arrays import to_tensor
-from icm.errors import InputError, MissingPackageError
+from icm.errors import InputError, MissingPackageError, SolveError
 from icm.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
     the floats they are. The bounds hold for any Q whatever: a wrong solution shows as a large gap.
 
     Raises InputError for a batch, an unbounded program, a Q that is not finite, and an H with a part other than powers,
-    exponentials, kinks, walls and tabulated ones; MissingPackageError without python-flint.
+    exponentials, kinks, walls and tabulated ones; SolveError where even the highest precision decides nothing;
+    MissingPackageError without python-flint.
     """
     if solution.value.ndim:
         raise InputError(
@@ -97,7 +98,7 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
 
         from icm.solvers.enclosure.bounds import bounds
         from icm.solvers.enclosure.curvature import decompose
-        from icm.solvers.enclosure.quadrature import BITS
+        from icm.solvers.enclosure.quadrature import BITS, Unresolved
     except ImportError as error:
         raise MissingPackageError("enclose computes in ball arithmetic: pip install python-flint") from error
     if solution.Q.dtype != torch.float64:
@@ -107,17 +108,23 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
         again = solve(to_tensor(given, "G").double(), solution.curvature, on_failure="return")
         solution, sigma = (again, _exact(again.sigma)) if again.statuses[0].answers else (solution, sigma)
     v = None if solution.orthogonality is None else solution.orthogonality.v
-    with ctx.workprec(BITS):
-        found = bounds(decompose(solution.curvature), gradient, Q, sigma, None if v is None else _exact(v))
-        return Enclosure(
-            value=Interval(_down(found.value[0]), _up(found.value[1])),
-            optimum=Interval(_down(found.optimum[0]), _up(found.optimum[1])),
-            gap=max(0.0, _up(found.value[1] - found.optimum[0])),
-            shrink=0.0 if found.shrink.is_zero() else _up(found.shrink),
-            sigma=tuple(_within(x, solution.curvature.wall) for x in found.sigma),
-            how=tuple(found.how),
-            bits=BITS,
-        )
+    for bits in (BITS, 2 * BITS, 4 * BITS):
+        with ctx.workprec(bits):
+            try:
+                found = bounds(decompose(solution.curvature), gradient, Q, sigma, None if v is None else _exact(v))
+            except Unresolved as error:  # a sign or a branch that these balls do not decide
+                reason = error
+                continue
+            return Enclosure(
+                value=Interval(_down(found.value[0]), _up(found.value[1])),
+                optimum=Interval(_down(found.optimum[0]), _up(found.optimum[1])),
+                gap=max(0.0, _up(found.value[1] - found.optimum[0])),
+                shrink=0.0 if found.shrink.is_zero() else _up(found.shrink),
+                sigma=tuple(_within(x, solution.curvature.wall) for x in found.sigma),
+                how=tuple(found.how),
+                bits=bits,
+            )
+    raise SolveError(f"not decided in ball arithmetic at {bits} bits: {reason}; H = {solution.curvature}", solution)
 
 
 def _exact(x: Tensor) -> np.ndarray:

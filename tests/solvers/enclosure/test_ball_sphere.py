@@ -12,8 +12,8 @@ from flint import arb, ctx
 from benchmarks import reference
 from benchmarks.hinge_reference import hinge_balls
 from icm.solvers.enclosure import contour
-from icm.solvers.enclosure.quadrature import BITS, Unresolved
 from icm.solvers.enclosure.curvature import Hinge, Terms
+from icm.solvers.enclosure.quadrature import BITS, Unresolved
 from icm.solvers.enclosure.sphere import Moments, expectation, gradient, hessian, hinge_of_form, mean_length
 
 SPECTRA = {

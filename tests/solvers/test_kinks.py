@@ -16,7 +16,7 @@ from scipy.optimize import minimize, root_scalar
 from torch import Tensor
 
 from benchmarks.spectra import spectra
-from icm import Exponential, Power, Program, Solution, Status, solve
+from icm import Exponential, Power, Program, Solution, Status, parse, solve
 from icm.curvature import Curvature, Kink, Wall
 from icm.solvers.enclosure import enclose
 from icm.solvers.flat import Reason
@@ -84,7 +84,8 @@ def check_grid(n: int, b: float, scales: tuple[float, ...]) -> None:
         share = found.gap / found.value.abs()
         assert bool((share <= 1e-9).all()), f"n = {n}, b = {b}: {float(share.max()):.1e} at {int(share.argmax())}"
         assert bool((found.value < 0).all())
-        assert bool((found.sigma.diff() <= 0).all()), "σ is not ordered like g"
+        rise = found.sigma.diff() / found.sigma[:, :1]
+        assert bool((rise <= 0).where(g.diff() < 0, rise <= 1e-9).all()), "σ is not ordered like g"
 
 
 @pytest.mark.parametrize(("n", "b"), [*((n, b) for n in (1, 3, 8) for b in JUMPS), *((2, b) for b in JUMPS[:3])])
@@ -464,32 +465,36 @@ def test_narrow_numbers(b: float, shape: tuple[int, int], dtype: torch.dtype) ->
 
 
 @st.composite
-def programs(draw: Any, lone: bool) -> tuple[Tensor, Curvature]:
+def programs(draw: Any) -> tuple[tuple[int, int], list[float], int, Curvature]:
     """A diagonal or rotated G up to 5 × 5 with random, equal, near or vanishing g, and up to four kinks, with or
-    without a wall; with a power or exponential, or without one if `lone`."""
+    without a power or exponential, and a wall."""
     m, n = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     k = min(m, n)
     radii = draw(st.lists(st.floats(0.1, 10.0), min_size=0, max_size=4))
     parts: list[Curvature] = [Kink(c, 10 ** draw(st.floats(-2, 3))) for c in radii]
-    if not lone or not radii:
+    if draw(st.booleans()) or not radii:
         parts.append(draw(st.sampled_from([Power(1.5, 0.5), Power(2.0, 0.5), Power(3.3, 0.1), Exponential(0.7)])))
     if draw(st.integers(0, 2)) == 0:
         parts.append(Wall(draw(st.floats(0.1, 10.0))))
-    g = 10 ** draw(st.floats(-1, 1)) * torch.tensor(draw(st.lists(st.floats(0.01, 1), min_size=k, max_size=k)))
+    size, share = 10 ** draw(st.floats(-1, 1)), draw(st.lists(st.floats(0.01, 1), min_size=k, max_size=k))
     kind = draw(st.sampled_from(["any", "any", "equal", "near", "zero"]))
     if kind == "equal":
-        g = g[0].expand(k)
+        share = [1.0] * k
     if kind == "near":
-        g = g[0] * (1 + 10 ** draw(st.floats(-8, -1)) * g)
+        spread = 10 ** draw(st.floats(-8, -1))
+        share = [1 + spread * x for x in share]
     if kind == "zero":
-        g = torch.cat([g[:-1], torch.zeros(1)])
-    seed = draw(seeds)
-    U, V = rotation(seed, m)[:, :k], rotation(seed + 1, n)[:, :k]
-    G = (U * g.double()) @ V.T
+        share[-1] = 0.0
     H = parts[0]
     for part in parts[1:]:
         H = H + part
-    return G, H
+    return (m, n), [size * x for x in share], draw(seeds), H
+
+
+def check_drawn(shape: tuple[int, int], g: list[float], seed: int, H: Curvature) -> None:
+    """`check_program` for U diag(g) Vᵀ with random U and V."""
+    U, V = (rotation(seed + i, size)[:, : len(g)] for i, size in enumerate(shape))
+    check_program((U * tensor(*g)) @ V.T, H)
 
 
 def check_program(G: Tensor, H: Curvature) -> None:
@@ -509,24 +514,38 @@ def check_program(G: Tensor, H: Curvature) -> None:
     fits(solution)
 
 
+FOUND = [  # by random search, each once a stalled solve
+    ("608.96*kink(0.17868) + wall(0.26659)", (3, 2), [0.6543, 0.0]),
+    ("142.04*kink(0.51808) + 0.12265*kink(3.3733) + 0.035*kink(0.79438) + wall(4.71)", (1, 2), [0.25383]),
+    (
+        "0.0487*kink(0.94) + 237.5*kink(0.3) + 30.5*kink(0.45) + 1.24*kink(0.477) + wall(0.94)",
+        (3, 4),
+        [2.22, 2.22, 2.22],
+    ),
+    ("848.25*kink(0.36542) + 884.16*kink(8.9977)", (2, 4), [0.17758, 0.17758]),
+    ("118.49*kink(0.33723)", (4, 3), [1.1289, 0.58042, 0.0]),
+    ("4.687*r^2 + 9.9456*kink(0.11123) + wall(0.11776)", (4, 3), [47.717, 1.362, 0.5782]),
+]
+
+
+@pytest.mark.parametrize(("H", "shape", "g"), FOUND)
+def test_found_by_random_search(H: str, shape: tuple[int, int], g: list[float]) -> None:
+    """Rare events, steep kinks after nothing at all, corners of a wall: proved optimal."""
+    G = torch.zeros(*shape, dtype=torch.float64)
+    G.diagonal()[: len(g)] = tensor(*g)
+    check_program(G, parse(H))
+
+
 @settings(max_examples=12, phases=[Phase.generate])
-@given(program=programs(lone=False))
-def test_mixtures(program: tuple[Tensor, Curvature]) -> None:
+@given(program=programs())
+def test_mixtures(program: tuple[tuple[int, int], list[float], int, Curvature]) -> None:
     """Whatever the kinks, powers and walls, F* is enclosed in ball arithmetic where the solver says it is."""
-    check_program(*program)
+    check_drawn(*program)
 
 
 @pytest.mark.long
-@settings(max_examples=200, phases=[Phase.generate])
-@given(program=programs(lone=True))
-def test_mixtures_without_growth(program: tuple[Tensor, Curvature]) -> None:
-    """The same where kinks and a wall are all there is."""
-    check_program(*program)
-
-
-@pytest.mark.long
-@settings(max_examples=400, phases=[Phase.generate])
-@given(program=programs(lone=False))
-def test_many_mixtures(program: tuple[Tensor, Curvature]) -> None:
-    """The first, many times."""
-    check_program(*program)
+@settings(max_examples=300, phases=[Phase.generate])
+@given(program=programs())
+def test_many_mixtures(program: tuple[tuple[int, int], list[float], int, Curvature]) -> None:
+    """The same, many times."""
+    check_drawn(*program)

@@ -19,6 +19,7 @@ from icm.solvers.newton import Domain, Local, minimise
 from icm.sphere.contour import hinges
 
 _SHARES = (0.003, 0.01, 0.03, 0.06, 0.1, 0.2, 0.35, 0.6, 0.9, 0.98)  # starts tried, see `_start`
+_WIDE = 256  # values beyond which fewer are
 _RESTARTS = 4
 _TOL = 1e-14
 _CLOSE = 0.02  # and below which its complement is
@@ -130,7 +131,7 @@ def _start(q: Tensor) -> Tensor:
     saddle point's tilt): β = 1 makes them q. An event that is not rare needs a smaller β, above min q still, for v to
     keep entries of either sign.
     """
-    share = q.new_tensor(_SHARES)
+    share = q.new_tensor(_SHARES if q.shape[1] <= _WIDE else _SHARES[::3])
     beta = 1 - (1 - q.amin(-1, keepdim=True)) * share
     V = 1 - beta[:, :, None] / q[:, None, :]
     value = hinge(V.flatten(0, 1))[0].view(len(q), -1)

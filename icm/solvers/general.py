@@ -11,13 +11,14 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.solvers.certificate import norm
 from icm.solvers.flat import Orthogonality, Reason
-from icm.solvers.gauge import gauge
+from icm.solvers.gauge import gauge, hinge
 from icm.solvers.newton import Domain, Local, minimise
 from icm.sphere import expect, hinge_error
 
 _RAY_STEPS = 6
 _NEAR_STEPS = 8
 _NEAREST = 1e-12  # of r̃: least distance from a flat spectrum at which a start is looked for
+_FAR = 3.0  # times the jump: a kink that would have to be this much stronger to hold the answer does not shape it
 _SLACK = 1e-3  # by which the largest averages stay below what a kink can provide
 _DECADES, _REFINED = 16, 8  # of floors tried for the smallest ones
 _NOISE = 2.5e-15  # relative rounding of f for smooth H
@@ -53,6 +54,10 @@ def start_of(g: Tensor, dim: int, H: Curvature, along: Tensor | None, why: Ortho
     start.kink[at] = why.radius[rows[at]]
     v = why.v[rows[at]]
     at = at[(v.amin(-1) < 0) & (v.amax(-1) > 0)]
+    if len(at):
+        mine = rows[at]
+        q, jump = g[at] - why.left[mine, None] / dim, (why.right - why.left)[mine]
+        at = at[(q * why.v[mine]).sum(-1) < _FAR * jump * hinge(why.v[mine])[0]]  # else the optimum is not close by
     if len(at):
         beside = _beside(g[at], dim, H, why.radius[rows[at]], why.v[rows[at]])
         here, there = (_objective(g[at], dim, H, s) for s in (Start(start.sigma[at], start.low[at], none[at]), beside))

@@ -28,6 +28,7 @@ _RHOS = (4.0, 2.6, 1.8)
 _NODES = 40
 _SLICES = 4
 _HALVINGS = 40
+_PANELS = 500  # looked at before an integral is given up; a tame one takes some 20
 
 
 class Unresolved(ArithmeticError):
@@ -43,14 +44,18 @@ def integrate(
     true some of them are not finite unless both are analytic on all of it. `edges` ascend and begin the panels. On
     each the error of entry (i, j) is at most 2^{−bits} sizes[0][i] sizes[1][j] or near it; the balls returned hold it.
 
-    Raises Unresolved where a panel has been halved 40 times.
+    Raises Unresolved where a panel has been halved 40 times, or 500 panels were not enough.
     """
     panels = [(a, b, 0) for a, b in pairwise(edges)]
     total: acb_mat | None = None
     error_left: list[list[arb]] = []
     error_right: list[list[arb]] = []
+    looked = 0
     while panels:
         a, b, depth = panels.pop()
+        looked += 1
+        if looked > _PANELS:
+            raise Unresolved(f"the integral needs more than {_PANELS} panels, the last around x = {a}")
         rule = _choose(f, a, b, sizes, bits)
         if rule is None:
             if depth == _HALVINGS:

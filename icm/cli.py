@@ -110,7 +110,8 @@ def solve(
     import torch
 
     from icm.curvature import parse
-    from icm.files import check_output, read_matrix, write_array
+    from icm.files import WRITABLE, read_matrix, write_array
+    from icm.paths import check_output
     from icm.solvers import Status, compare, enclose
     from icm.solvers.solve import Method
     from icm.tables import as_json, comparison_table, console, enclosure_text, finite, json_text, progress_bar, reasons
@@ -119,7 +120,7 @@ def solve(
     if out is not None and len(curvatures) > 1:
         raise errors.InputError(f"--out {out}: {len(curvatures)} curvatures give as many Q; ask for one at a time")
     if out is not None:
-        check_output(out)
+        check_output(out, WRITABLE)
     if plot is not None:
         check_output(plot, (".png", ".pdf", ".svg"))
     if method not in get_args(Method):

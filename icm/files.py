@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import pickle
 import warnings
 import zipfile
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from icm.errors import FileError
+from icm.paths import check_output, write_bytes
 
 READABLE = (".npy", ".npz", ".pt", ".pth", ".safetensors")
 WRITABLE = (".npy", ".pt", ".safetensors")
@@ -214,30 +214,13 @@ def _matrix(name: str, array: Tensor) -> Tensor:
     return array if array.dtype in _FLOATS else array.to(torch.float32)
 
 
-def check_output(path: str | Path, kinds: tuple[str, ...] = WRITABLE) -> Path:
-    """`path`, if a file of one of these kinds can be written there.
-
-    Raises FileError for another suffix, a folder of that name, a missing parent folder, or one that is read-only.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in kinds:
-        raise FileError(f"{path}: cannot write a file of kind {path.suffix!r}; name it {' or '.join(kinds)}")
-    if path.is_dir():
-        raise FileError(f"{path} is a folder; name a file inside it")
-    if not path.parent.is_dir():
-        raise FileError(f"{path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise FileError(f"{path}: the folder {path.parent} is read-only; write somewhere else")
-    return path
-
-
 def write_array(path: str | Path, tensor: Tensor) -> None:
     """Write a tensor as .npy, .pt or .safetensors (under the name "Q"), whole or not at all.
 
     A file already there is replaced at once. NumPy has no bfloat16: .npy gets those numbers as float32.
     Raises FileError as `check_output`, and OSError if the disk refuses.
     """
-    path = check_output(path)
+    path = check_output(path, WRITABLE)
     tensor = tensor.detach().cpu().contiguous()
     buffer = BytesIO()
     if path.suffix.lower() == ".npy":
@@ -249,14 +232,3 @@ def write_array(path: str | Path, tensor: Tensor) -> None:
 
         buffer.write(save({"Q": tensor}))
     write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: into a neighbour first, which then takes its name."""
-    path = path.resolve()  # through a link, as open() would
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from icm.errors import FileError
-from icm.files import WRITABLE, check_output, read_matrix, write_array
+from icm.files import WRITABLE, read_matrix, write_array
+from icm.paths import check_output
 
 
 @pytest.fixture

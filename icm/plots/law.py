@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from icm.curvature import Curvature, as_curvature
 from icm.errors import InputError
-from icm.files import check_output
+from icm.paths import check_output
 from icm.plots.style import COLOURS, DASHES, GREY, INK, PICTURES, dress, rug, save
 from icm.sphere.distribution import Law
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from icm.files import check_output
+from icm.paths import check_output
 from icm.plots.style import COLOURS, DASHES, GREY, INK, PICTURES, dress, save
 from icm.solvers import OrthogonalRegion
 

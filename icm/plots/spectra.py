@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from icm.errors import InputError
-from icm.files import check_output
+from icm.paths import check_output
 from icm.plots.style import COLOURS, DASHES, FAINT, GREY, INK, PICTURES, dress, rug, save
 from icm.solvers import Solution, Status
 

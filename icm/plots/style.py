@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from icm.files import write_bytes
+from icm.paths import write_bytes
 
 PICTURES = (".png", ".pdf", ".svg")
 

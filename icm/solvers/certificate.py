@@ -30,7 +30,7 @@ _BESIDE = 0.1  # relative distance from a kink within which a flat neighbour is 
 _INWARDS = 0.75  # of eps(dtype); measured on a million Q with equal singular values: rounding adds up to 0.55 eps
 
 
-def _svd_error(m: int, n: int) -> float:
+def decomposition_error(m: int, n: int) -> float:
     """A bound on ‖G − U diag(g) Vᵀ‖_F/‖G‖_F, and on ‖UᵀU − I‖_F, for factors computed in float64. Measured: up to
     48 eps and 0.7 n eps, over sizes from 2 to 2048 and condition numbers to 1e12."""
     return (64 + max(m, n)) * _EPS
@@ -79,7 +79,7 @@ def spectral_gap(
     evaluation = (e.error + 4 * _EPS) * (e.value + (g * sigma).sum(-1) + rho * norm(e.slopes))
     # Q solves the program of U diag(g) Vᵀ, a matrix this far from G: F moves by ⟨error, Q − Q*⟩. Rounding in Q itself
     # moves F by ⟨∇F, rounding⟩, and by its square, which at 1e−28 or so is left out.
-    decomposition = _svd_error(m, n) * (size * (length + rho) + norm(residual) * length)
+    decomposition = decomposition_error(m, n) * (size * (length + rho) + norm(residual) * length)
     # At a kink within reach that is not of second order: F moves by the jump times the mean of |‖Qζ‖ − ‖Q̃ζ‖|.
     slack = corner_slack(m, n)
     corners = torch.zeros_like(size)
@@ -104,7 +104,7 @@ def matrix_gap(
     Q = factor[:, None, None] * Q
     e = expect(H, sigma, dim, level=1)
     linear, size = (Q * G).sum((-2, -1)), norm(G.flatten(1))
-    value, relative = e.value - linear, e.error + _svd_error(m, n)
+    value, relative = e.value - linear, e.error + decomposition_error(m, n)
     rho = reach(size[:, None], dim, H, dual)
     gap = _bound(G, Q, (U * e.slopes[:, None, :]) @ Vh, rho, H, relative)
     if H.kinks and m >= n:
@@ -116,8 +116,8 @@ def matrix_gap(
         gap[rows] = torch.minimum(gap[rows], bound.clamp(min=0))
     # The gradient is exact at the matrix of the computed singular values. From there to Q, F moves by the jump of H'
     # times the mean of |‖Qζ‖ − ‖Q̃ζ‖| ≤ ‖Q − Q̃‖_F/√n, for every kink that ‖Qζ‖ may pass.
-    jumps = sum((jump * (e.size * (1 + _svd_error(m, n)) >= c) for c, jump in H.kinks), torch.zeros_like(size))
-    gap = gap + relative * (e.value + linear.abs()) + _svd_error(m, n) * jumps * e.size
+    jumps = sum((jump * (e.size * (1 + decomposition_error(m, n)) >= c) for c, jump in H.kinks), torch.zeros_like(size))
+    gap = gap + relative * (e.value + linear.abs()) + decomposition_error(m, n) * jumps * e.size
     return value, gap.where(~gap.isnan(), torch.inf)
 
 

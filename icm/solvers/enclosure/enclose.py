@@ -131,6 +131,11 @@ def _exact(x: Tensor) -> np.ndarray:
     return x.detach().cpu().double().numpy()
 
 
+def outward(x: arb) -> Interval:
+    """Floats around the ball x."""
+    return Interval(_down(x), _up(x))
+
+
 def _down(x: arb) -> float:
     """The largest float found below x."""
     end = x.lower()

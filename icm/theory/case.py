@@ -1,0 +1,154 @@
+"""What a claim looks at: a batch of instances, solved when asked, with every figure as a Ball.
+
+The pair (g, sigma) is one that fits: σ is the computed optimum, as exactly the floats it holds, and g is the gradient
+spectrum that it is the exact optimum for, g = ∇f(σ), with the error of evaluating that. So a statement about σ*(g) is
+tested on an instance that is known, beside the one that was drawn, whatever the solver did; `shift` says how far
+beside. Where a wall or a kink holds σ, g is the drawn one. Statements about values use `optimum` instead, which the
+duality gap bounds for the drawn G.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icm.curvature import Curvature, as_curvature
+from icm.solvers import Reason, Solution, Status, solve
+from icm.solvers.certificate import decomposition_error
+from icm.sphere import expect
+from icm.theory import rigorous as proofs
+from icm.theory.ball import Ball
+from icm.theory.evidence import Rigour
+from icm.theory.instances import Instances
+
+_EPS = torch.finfo(torch.float64).eps
+_NEAR = 1e-6  # relative shift of g beyond which the pair no longer stands for the drawn instance
+_HELD = 1e-9  # relative distance from its threshold within which a kink's hold is not taken on trust
+
+
+class Case:
+    """A batch of B instances as a claim sees it: G (B, m, n), H, and by index what else was drawn, case["name"].
+
+    With `rigorous` every Ball is proved in ball arithmetic (python-flint), one instance at a time.
+    """
+
+    def __init__(self, instances: Instances, rigorous: bool = False):
+        self.instances, self.rigorous = instances, rigorous
+        self.G, self.H = instances.G, instances.H
+        self.m, self.n, self.k = instances.m, instances.n, instances.k
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.instances.extra[name]
+
+    @cached_property
+    def solution(self) -> Solution:
+        """`icm.solve(G, H)`, with what could be reached where a tolerance was missed."""
+        return solve(self.G, self.H, on_failure="return")
+
+    @cached_property
+    def solved(self) -> Tensor:
+        """Whether there is an optimum and it was found (B,)."""
+        return torch.tensor([s is Status.OPTIMAL for s in self.solution.statuses])
+
+    @cached_property
+    def drawn(self) -> Tensor:
+        """The singular values of G as computed (B, k), descending."""
+        return self.solution.g
+
+    @cached_property
+    def sigma(self) -> Ball:
+        """σ (B, k), in the order of g, unbounded where the solver found none."""
+        sigma = self.solution.sigma
+        return Ball(sigma.nan_to_num(0.0), torch.where(self.usable[:, None], 0.0, torch.inf))
+
+    @cached_property
+    def g(self) -> Ball:
+        """The singular values (B, k) for which sigma is the optimum."""
+        slopes, held = self._stationary
+        g = slopes.where(~held, self.drawn)
+        return Ball(g.middle, g.radius.where(self.usable[:, None], torch.inf), slopes.rigour)
+
+    @cached_property
+    def shift(self) -> Tensor:
+        """The largest relative distance of a singular value in g from the drawn one (B,)."""
+        slopes, held = self._stationary
+        away = (slopes.middle - self.drawn).abs() / self.drawn.where(self.drawn > 0, 1.0)
+        return away.where(~held, 0.0).amax(-1)
+
+    @cached_property
+    def usable(self) -> Tensor:
+        """Whether (g, sigma) fits and is near the drawn instance (B,)."""
+        return self.solved & (self.shift <= _NEAR)
+
+    @cached_property
+    def _stationary(self) -> tuple[Ball, Tensor]:
+        """∇f(σ), and which entries (B, k) a wall or a kink holds: there g may be anything on one side."""
+        sigma = self.solution.sigma.nan_to_num(0.0)
+        slopes = self.slopes(sigma)
+        held = (sigma >= self.H.wall) & (slopes.upper <= self.drawn)
+        why = self.solution.orthogonality
+        if why is not None:
+            kinds = torch.tensor([r in (Reason.EXACT, Reason.SUFFICIENT) for r in why.reasons])
+            sure = (why.right >= why.threshold * (1 + _HELD)) | why.threshold.isnan()
+            held = held | (kinds & sure)[:, None]
+        return slopes, held
+
+    @cached_property
+    def optimum(self) -> Ball:
+        """min F (B,) for the drawn G: between value − gap and value, or as `icm.enclose` proves it."""
+        if self.rigorous:
+            return proofs.optimum(self.solution)
+        value, gap = self.solution.value, self.solution.gap
+        fine = torch.isfinite(value) & torch.isfinite(gap)
+        ball = Ball.between(value.where(fine, 0.0) - gap.where(fine, 0.0), value.where(fine, 0.0), Rigour.CERTIFIED)
+        return Ball(ball.middle, ball.radius.where(fine, torch.inf), Rigour.CERTIFIED)
+
+    def mean(self, sigma: Ball | Tensor, H: Curvature | str | None = None) -> Ball:
+        """E H(‖Qζ‖) (B,) for Q with singular values sigma (B, k); `H` is the instance's own by default."""
+        H = self.H if H is None else as_curvature(H)
+        sigma = Ball.of(sigma)
+        ends = [sigma.lower.clamp(min=0), sigma.upper] if bool((sigma.radius > 0).any()) else [sigma.middle]
+        balls = [self._mean(torch.where(torch.isfinite(end), end, 0.0), H) for end in ends]
+        found = Ball.between(balls[0].lower, balls[-1].upper, min(sigma.rigour, balls[0].rigour))
+        return Ball(found.middle, found.radius.where(torch.isfinite(sigma.radius).all(-1), torch.inf), found.rigour)
+
+    def _mean(self, sigma: Tensor, H: Curvature) -> Ball:
+        if self.rigorous:
+            return proofs.mean(H, sigma, self.n)
+        e = expect(H, sigma, self.n, level=1)
+        return Ball(e.value, (e.error + 4 * _EPS) * e.value, Rigour.CERTIFIED)
+
+    def slopes(self, sigma: Tensor, H: Curvature | str | None = None) -> Ball:
+        """∂f/∂σ_i (B, k) at sigma (B, k) ≥ 0, for `H` or the instance's own; at a kink the left slopes."""
+        H = self.H if H is None else as_curvature(H)
+        if self.rigorous:
+            return proofs.slopes(H, sigma, self.n)
+        e = expect(H, sigma, self.n, level=1)
+        return Ball(e.slopes, (e.error[..., None] + 4 * _EPS) * e.slopes, Rigour.CERTIFIED)
+
+    def spectrum(self, A: Tensor) -> Ball:
+        """The singular values (B, k) of A (B, m, n), descending."""
+        if self.rigorous:
+            return proofs.spectrum(A)
+        values = torch.linalg.svdvals(A)
+        error = decomposition_error(*A.shape[-2:]) * torch.linalg.matrix_norm(A)[:, None]
+        return Ball(values, error.expand_as(values).clone(), Rigour.CERTIFIED)
+
+    def inner(self, A: Tensor, B: Tensor) -> Ball:
+        """⟨A, B⟩ (B,) for matrices (B, m, n)."""
+        return (Ball.of(A) * B).sum().sum()
+
+    def objective(self, Q: Tensor) -> Ball:
+        """F(Q) (B,) for Q (B, m, n) inside the wall."""
+        return self.mean(self.spectrum(Q)) - self.inner(Q, self.G)
+
+    def each(self, function: Callable[[int], Any]) -> Tensor:
+        """A number per element (B,), from its index: for what is not batched."""
+        return torch.tensor([float(function(i)) for i in range(len(self))], dtype=torch.float64)

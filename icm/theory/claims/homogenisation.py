@@ -1,0 +1,72 @@
+"""Order and homogenisation: how the optimum's singular values compare with the gradient's."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from icm.theory.ball import Ball
+from icm.theory.case import Case
+from icm.theory.claim import Claim
+from icm.theory.curvatures import sub_quadratic, super_quadratic
+from icm.theory.instances import draw
+
+
+def ratios(case: Case) -> Ball:
+    """(σ_i g_j)/(σ_j g_i) (B, k−1) for neighbours i = j+1, at most 1 where σ* is less homogeneous; 1 where a g is 0."""
+    g, sigma = case.g, case.sigma
+    small, large = slice(1, None), slice(None, -1)
+    ratio = (sigma[:, small] / sigma[:, large]) / (g[:, small] / g[:, large])
+    return ratio.where((g.middle[:, small] > 0) & (sigma.middle[:, large] > 0), 1.0)
+
+
+def several(case: Case) -> Tensor:
+    """More than one positive singular value."""
+    return (case.drawn > 0).sum(-1) > 1
+
+
+homogenisation = Claim(
+    name="homogenisation",
+    statement="If H is super-quadratic, σ*_i/σ*_j ≤ g_i/g_j for g_i ≥ g_j > 0.",
+    latex=r"s \mapsto H(\sqrt s)\ \text{convex} \implies "
+    r"\sigma^*_i/\sigma^*_j \le g_i/g_j \quad (g_i \ge g_j > 0)",
+    source="Su, arXiv 2511.00674, Theorem 1",
+    hypotheses={
+        "H is super-quadratic": lambda case: bool(case.H.is_superquadratic()),
+        "two positive singular values": several,
+    },
+    margin=lambda case: (ratios(case) - 1.0).amin(-1),
+    draw=draw(super_quadratic),
+    proof="homogenisation",
+)
+
+reversal = Claim(
+    name="reversal",
+    statement="If H is sub-quadratic, σ*_i/σ*_j ≥ g_i/g_j for g_i ≥ g_j > 0: the optimum is less homogeneous.",
+    latex=r"s \mapsto H(\sqrt s)\ \text{concave} \implies "
+    r"\sigma^*_i/\sigma^*_j \ge g_i/g_j \quad (g_i \ge g_j > 0)",
+    source="Su, arXiv 2511.00674, the counterpart of Theorem 1",
+    hypotheses={"two positive singular values": several},
+    margin=lambda case: (1.0 - ratios(case)).amin(-1),
+    draw=draw(sub_quadratic),
+    proof="reversal",
+)
+
+
+def same_order(case: Case) -> Ball:
+    """The least product of the differences of two neighbours in σ and in g, over σ₁ and g₁."""
+    sigma, g = case.sigma, case.g
+    steps = [(x[:, :-1] - x[:, 1:]) / x[:, :1] for x in (sigma, g)]
+    return (steps[0] * steps[1]).amin(-1)
+
+
+order = Claim(
+    name="order",
+    statement="σ* keeps the order of g, for every H.",
+    latex=r"(g_i - g_j)(\sigma^*_i - \sigma^*_j) \ge 0",
+    source="Su, arXiv 2511.00674, Theorem 1",
+    hypotheses={"two positive singular values": several},
+    margin=same_order,
+    proof="order",
+)
+
+CLAIMS = (order, homogenisation, reversal)

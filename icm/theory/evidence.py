@@ -1,0 +1,159 @@
+"""Evidence with two coordinates: how certain it is, and of how many cases. Never a bare pass."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from icm.theory.instances import Instances
+
+
+class Rigour(Enum):
+    """How certain a piece of evidence is, with a sentence each; ordered, the weakest first."""
+
+    REFUTED = "refuted: an instance that meets the hypotheses violates the statement by more than its margin's error"
+    INCONCLUSIVE = "inconclusive: nothing was decided"
+    SAMPLED = "sampled: computed in floating point, the error of the margins unknown"
+    CERTIFIED = "certified: optimality conditions and measured error constants bound the error of every margin"
+    ENCLOSED = "enclosed: every margin is proved in ball arithmetic"
+    PROVED = "proved: a proof whose steps a program has checked"
+
+    def __lt__(self, other: Rigour) -> bool:
+        order = list(Rigour)
+        return order.index(self) < order.index(other)
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+    def __repr__(self) -> str:
+        return f"Rigour.{self.name}"
+
+
+class Expected(Enum):
+    """What a claim is expected to come out as, with a sentence each."""
+
+    HOLDS = "expected to hold"
+    FAILS = "expected to fail"
+    CORRECTS = "stated or suggested in the literature, and expected to fail: the source is corrected"
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+    def __repr__(self) -> str:
+        return f"Expected.{self.name}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One piece of evidence: `rigour` and `scope` ("every case", "this instance", "these 1000 instances").
+
+    margin is the worst margin found and error bounds its own error; for an equality margin is the largest deviation.
+    Both are NaN where the evidence is a proof. `ties` counts margins that are 0 to within their error.
+    """
+
+    rigour: Rigour
+    scope: str
+    instances: int = 0
+    margin: float = math.nan
+    error: float = math.nan
+    ties: int = 0
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as numbers and texts."""
+        return {**vars(self), "rigour": str(self.rigour)}
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """An instance that meets a claim's hypotheses and violates it: `margin` + `error` < 0, or for an equality
+    |margin| > error. `seed` and `origin` say where the search met it before it was made smaller in `steps` steps."""
+
+    claim: str
+    instance: Instances
+    margin: float
+    error: float
+    rigour: Rigour
+    seed: int
+    steps: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The witness as JSON holds it; floats as their shortest exact decimals."""
+        figures = {"margin": self.margin, "error": self.error, "rigour": str(self.rigour), "seed": self.seed}
+        return {"claim": self.claim, **figures, "steps": self.steps, "instance": self.instance.to_dict()}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Witness:
+        """The witness that `to_dict` wrote."""
+        from icm.theory.instances import Instances
+
+        figures = {name: record[name] for name in ("claim", "margin", "error", "seed", "steps")}
+        return cls(**figures, rigour=Rigour[record["rigour"].upper()], instance=Instances.from_dict(record["instance"]))
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON, whole or not at all; `icm.theory.replay` reads it back."""
+        from icm.paths import write_bytes
+
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        write_bytes(Path(path), (text + "\n").encode())
+        return Path(path)
+
+    def __str__(self) -> str:
+        return f"{self.instance.describe()}: margin {self.margin:.3g} ± {self.error:.1g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What is known of one claim after a run.
+
+    grade is REFUTED where a witness was found, PROVED where a checked proof covers every case, else the rigour of the
+    run over instances, or INCONCLUSIVE. met counts the instances that meet the hypotheses out of `tried`, `open` those
+    of them whose margin is not known well enough to say anything; missed says how many failed each hypothesis.
+    """
+
+    claim: str
+    grade: Rigour
+    expected: Expected
+    evidence: tuple[Evidence, ...]
+    met: int
+    tried: int
+    open: int
+    missed: dict[str, int] = field(default_factory=dict)
+    witness: Witness | None = None
+    seconds: float = 0.0
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether a claim expected to hold was decided and not refuted, and one expected to fail was refuted."""
+        if self.expected is Expected.HOLDS:
+            return self.grade not in (Rigour.REFUTED, Rigour.INCONCLUSIVE)
+        return self.grade is Rigour.REFUTED
+
+    @property
+    def headline(self) -> Evidence:
+        """The piece of evidence that the grade rests on."""
+        return next((e for e in self.evidence if e.rigour is self.grade), self.evidence[0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as numbers, texts and lists."""
+        head = self.headline
+        counts = {"instances": head.instances, "met": self.met, "tried": self.tried, "open": self.open}
+        return {
+            "name": self.claim,
+            "grade": str(self.grade),
+            "expected": str(self.expected),
+            "as_expected": self.as_expected,
+            "scope": head.scope,
+            "margin": head.margin,
+            "error": head.error,
+            **counts,
+            "missed": self.missed,
+            "evidence": [e.to_dict() for e in self.evidence],
+            "witness": None if self.witness is None else self.witness.to_dict(),
+            "seconds": self.seconds,
+        }

@@ -1,0 +1,37 @@
+"""The bridge to `proofs_check`: a proof checked step by step as a piece of evidence."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from time import perf_counter
+
+from icm.theory.evidence import Evidence, Rigour
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What became of a proof: `complete` if every step was checked or rests on a named standard fact, with the scope
+    it covers; `summary` says how many steps are of which kind, or why it was not checked."""
+
+    name: str
+    complete: bool
+    scope: str
+    summary: str
+    seconds: float
+
+    def evidence(self) -> Evidence:
+        """PROVED if complete, otherwise INCONCLUSIVE with what is missing."""
+        rigour = Rigour.PROVED if self.complete else Rigour.INCONCLUSIVE
+        return Evidence(rigour, self.scope if self.complete else "proof", note=self.summary)
+
+
+def prove(name: str) -> Proven:
+    """The proof of that name checked; says so where the package of proofs is not installed."""
+    start = perf_counter()
+    try:
+        check = importlib.import_module("proofs_check").check
+    except ImportError:
+        return Proven(name, False, "", "the package proofs_check is not installed", 0.0)
+    outcome = check(name)
+    return Proven(name, outcome.complete, outcome.scope, outcome.summary, perf_counter() - start)

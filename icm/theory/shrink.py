@@ -1,0 +1,123 @@
+"""A counterexample made small: fewer rows, columns and singular values, rounder numbers, a plainer curvature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icm.curvature import Curvature, Power
+from icm.theory.claim import Checked, Claim
+from icm.theory.evidence import Witness
+from icm.theory.instances import Instances, diagonal
+
+_MOST = 200  # candidates tried
+_START = 5  # violations looked at, the smallest first
+
+
+def shrink(claim: Claim, violations: list[dict[str, Any]], seed: int) -> Witness:
+    """The smallest witness that these violations lead to: candidates simpler than the best so far replace it as long
+    as they still meet the hypotheses and violate the claim. The same input gives the same witness."""
+    starts = sorted((Instances.from_dict(v["instance"]) for v in violations), key=_size)[:_START]
+    best, steps, tried = starts[0], 0, 0
+    found = claim.check(best)
+    if not bool(found.violated):  # alone it may round differently from in its batch, or be enclosed only
+        first = min(violations, key=lambda v: _size(Instances.from_dict(v["instance"])))
+        checked = claim.check(best, rigorous=True) if claim.enclosable else found
+        return Witness(claim.name, best, first["margin"], first["error"], checked.rigour, seed)
+    improved = True
+    while improved and tried < _MOST:
+        improved = False
+        for candidate in _simpler(best):
+            tried += 1
+            checked = _attempt(claim, candidate)
+            if checked is not None and _size(candidate) < _size(best):
+                best, found, improved = candidate, checked, True
+                steps += 1
+                break
+            if tried >= _MOST:
+                break
+    return Witness(claim.name, best, float(found.margin), float(found.error), found.rigour, seed, steps)
+
+
+def _attempt(claim: Claim, candidate: Instances) -> Checked | None:
+    """How the candidate violates the claim, None if it does not, or is not one that its margin can look at."""
+    try:
+        checked = claim.check(candidate)
+    except (ValueError, RuntimeError, IndexError):
+        return None
+    return checked if bool(checked.violated) else None
+
+
+def _size(instance: Instances) -> tuple[float, ...]:
+    """What smaller means: entries, then parts of H and its figures, then digits of G."""
+    entries = instance.m * instance.n + sum(value[0].numel() for value in instance.extra.values())
+    digits = sum(len(f"{x:.17g}".replace("0.", "").rstrip("0")) for x in instance.G.flatten().tolist() if x)
+    return entries, len(str(instance.H)), digits
+
+
+def _simpler(instance: Instances) -> Iterator[Instances]:
+    """Candidates, the boldest first."""
+    G, H = instance.G, instance.H
+    for i in reversed(range(instance.m)):
+        if instance.m > 1 and (smaller := _without(instance, 1, i)) is not None:
+            yield smaller
+    for j in reversed(range(instance.n)):
+        if instance.n > 1 and (smaller := _without(instance, 2, j)) is not None:
+            yield smaller
+    if instance.m > 1 and instance.n > 1 and (smaller := _without_pair(instance)) is not None:
+        yield smaller
+    if not torch.equal(G, diagonal(G.diagonal(dim1=1, dim2=2), instance.m, instance.n)):
+        yield _with(instance, diagonal(torch.linalg.svdvals(G), instance.m, instance.n))
+    for plainer in _plainer(H):
+        yield replace(instance, H=plainer)
+    size = float(G.abs().max())
+    if size > 0:
+        yield _with(instance, G / size)
+        for digits in (1, 2, 3):
+            yield _with(instance, _rounded(G, digits))
+
+
+def _with(instance: Instances, G: Tensor) -> Instances:
+    return replace(instance, G=G)
+
+
+def _without(instance: Instances, dim: int, index: int) -> Instances | None:
+    """Without a row (dim 1) or column (dim 2) of G and all that is shaped like it; None if `extra` cannot follow."""
+    keep = [i for i in range(instance.G.shape[dim]) if i != index]
+    shape = instance.G.shape
+    extra = {}
+    for name, value in instance.extra.items():
+        if value.ndim >= 2 and value.shape != shape:
+            return None
+        extra[name] = value.index_select(dim, torch.tensor(keep)) if value.shape == shape else value
+    return replace(instance, G=instance.G.index_select(dim, torch.tensor(keep)), extra=extra)
+
+
+def _without_pair(instance: Instances) -> Instances | None:
+    smaller = _without(instance, 1, instance.m - 1)
+    return None if smaller is None else _without(smaller, 2, instance.n - 1)
+
+
+def _plainer(H: Curvature) -> Iterator[Curvature]:
+    """H with fewer parts, and powers with rounder figures."""
+    parts = H.parts
+    if len(parts) > 1:
+        for i in range(len(parts)):
+            rest = [part for j, part in enumerate(parts) if j != i]
+            yield sum(rest[1:], rest[0])
+    for i, part in enumerate(parts):
+        if isinstance(part, Power):
+            for plain in (Power(part.exponent), Power(float(round(part.exponent)), part.scale)):
+                if plain != part and plain.exponent >= 1:
+                    rest = [plain if j == i else other for j, other in enumerate(parts)]
+                    yield sum(rest[1:], rest[0])
+
+
+def _rounded(G: Tensor, digits: int) -> Tensor:
+    """G to so many significant digits."""
+    entries = [float(f"{x:.{digits}g}") for x in G.flatten().tolist()]
+    return torch.tensor(entries, dtype=G.dtype).reshape(G.shape)

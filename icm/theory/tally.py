@@ -1,0 +1,97 @@
+"""Counts of a batch, and of many: what travels between processes and machines, and merges in any order."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from icm.theory.claim import Claim
+from icm.theory.evidence import Rigour
+from icm.theory.instances import Instances
+
+_LARGEST = 9  # inputs of an instance that is enclosed
+_EACH = 2  # instances of a batch that are enclosed
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch of one claim, by number: its instances follow from seed, claim and number alone. `rigorous` ones are
+    those of the same batch, few and small, in ball arithmetic."""
+
+    claim: str
+    number: int
+    seed: int
+    size: int
+    rigorous: bool = False
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a task found. margin and error are those of the worst instance, NaN if none was decided; `violation` is the
+    worst instance that violates the claim, as a dictionary, with its margin and error."""
+
+    task: Task
+    tried: int
+    met: int
+    open: int
+    ties: int
+    missed: dict[str, int]
+    rigour: Rigour
+    margin: float = math.nan
+    error: float = math.nan
+    violation: dict[str, Any] | None = None
+    seconds: float = field(default=0.0, compare=False)
+
+
+def instances_of(claim: Claim, task: Task) -> Instances:
+    """The batch that a task stands for: the same on every machine."""
+    rng = np.random.default_rng([task.seed, zlib.crc32(claim.name.encode()), task.number])
+    return claim.draw(rng, task.size)
+
+
+def tally(claim: Claim, task: Task) -> Tally:
+    """The task carried out."""
+    start = perf_counter()
+    instances = instances_of(claim, task)
+    if task.rigorous:
+        few = claim.check(instances).met.nonzero()[:_EACH, 0].tolist() if instances.n <= _LARGEST else []
+        if not few:
+            return Tally(task, 0, 0, 0, 0, {}, Rigour.ENCLOSED, seconds=perf_counter() - start)
+        instances = instances[few]
+    checked = claim.check(instances, task.rigorous)
+    decided = checked.met & ~checked.open
+    badness = checked.margin.abs() + checked.error if claim.equality else -checked.margin
+    order = badness.masked_fill(~decided, -math.inf)
+    worst = int(order.argmax())
+    violation = None
+    if bool(checked.violated.any()):
+        excess = checked.margin.abs() if claim.equality else -checked.margin
+        i = int((excess - checked.error).masked_fill(~checked.violated, -math.inf).argmax())
+        record = instances[[i]].to_dict()
+        violation = {"instance": record, "margin": float(checked.margin[i]), "error": float(checked.error[i])}
+    some = bool(decided.any())
+    return Tally(
+        task=task,
+        tried=len(instances),
+        met=int(checked.met.sum()),
+        open=int(checked.open.sum()),
+        ties=int(checked.tied.sum()),
+        missed=checked.missed,
+        rigour=checked.rigour,
+        margin=float(checked.margin[worst]) if some else math.nan,
+        error=float(checked.error[worst]) if some else math.nan,
+        violation=violation,
+        seconds=perf_counter() - start,
+    )
+
+
+def badness(claim: Claim, found: Tally) -> float:
+    """How bad the worst margin of a tally is; larger is worse, −∞ if nothing was decided."""
+    if math.isnan(found.margin):
+        return -math.inf
+    return abs(found.margin) + found.error if claim.equality else -found.margin

@@ -1,0 +1,211 @@
+"""`verify`: claims tried on instances, in rounds, until each has met enough of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from icm.errors import InputError
+from icm.theory.claim import Claim
+from icm.theory.evidence import Evidence, Result, Rigour, Witness
+from icm.theory.proofs import Proven, prove
+from icm.theory.report import Report
+from icm.theory.shrink import shrink
+from icm.theory.tally import Tally, Task, badness, tally
+from icm.theory.workers import Workers
+
+Progress = Callable[[int, int, str], None]
+
+ENCLOSED = 20  # instances per claim that a rigorous run encloses
+_MOST = 4  # times the instances asked for are drawn at most, to meet the hypotheses that often
+_ROUNDS = 4
+_RIGOROUS_BATCHES = 16
+
+
+def verify(
+    claims: Sequence[str | Claim] | str | Claim | None = None,
+    instances: int = 1000,
+    seed: int = 0,
+    *,
+    rigorous: bool = False,
+    proofs: bool = True,
+    budget: float | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Report:
+    """Every claim (all of `icm.theory.CLAIMS` by default, or some by name, or one's own) against `instances` instances
+    that meet its hypotheses, drawn from `seed`; with `rigorous`, 20 more each in ball arithmetic, and with `proofs`
+    the proof, checked step by step, where there is one.
+
+    No batch is begun after `budget` seconds. `workers` > 1 are processes (call it under `if __name__ == "__main__":`);
+    with torch.distributed initialised the work is shared by all ranks. The report is the same on every rank and for
+    any number of them, the seconds in it and a budget's effect apart. progress(done, total, what) is told of each step.
+
+    Raises InputError for an unknown claim or a count that cannot be.
+    """
+    chosen = _chosen(claims)
+    for name, count, least in (("instances", instances, 1), ("seed", seed, 0), ("workers", workers, 1)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < least:
+            raise InputError(f"{name}={count!r}: give an integer of at least {least}")
+    if budget is not None and not budget > 0:
+        raise InputError(f"budget={budget!r}: give a number of seconds > 0, or None for no limit")
+    registered = all(_registry().get(claim.name) is claim for claim in chosen)
+    team = Workers(workers if registered else 1)
+    run = _Run(chosen, instances, seed, math.inf if budget is None else perf_counter() + budget, team, progress)
+    try:
+        run.rounds()
+        if rigorous:
+            run.rigorous_rounds()
+        proven = run.proofs() if proofs else {}
+        results = tuple(_result(claim, run, proven.get(claim.name)) for claim in chosen)
+    finally:
+        team.close()
+    return Report(results, {c.name: c for c in chosen}, seed, instances, rigorous)
+
+
+def _registry() -> dict[str, Claim]:
+    from icm.theory.claims import CLAIMS
+
+    return CLAIMS
+
+
+def _chosen(claims: Sequence[str | Claim] | str | Claim | None) -> list[Claim]:
+    registry = _registry()
+    if claims is None:
+        return list(registry.values())
+    listed = [claims] if isinstance(claims, str | Claim) else list(claims)
+    for claim in listed:
+        if isinstance(claim, str) and claim not in registry:
+            raise InputError(f"no claim is named {claim!r}: choose among {', '.join(registry)}")
+    found = [registry[claim] if isinstance(claim, str) else claim for claim in listed]
+    names = [claim.name for claim in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"a claim is named twice among {', '.join(names)}: give each a name of its own")
+    return found
+
+
+class _Run:
+    """One run: the tallies so far, by claim, and what is left to do."""
+
+    def __init__(
+        self, claims: list[Claim], instances: int, seed: int, deadline: float, team: Workers, progress: Progress | None
+    ):
+        self.claims = {claim.name: claim for claim in claims}
+        self.instances, self.seed, self.deadline, self.team = instances, seed, deadline, team
+        self.progress = progress or (lambda done, total, what: None)
+        self.tallies: dict[str, list[Tally]] = {name: [] for name in self.claims}
+        self.enclosed: dict[str, list[Tally]] = {name: [] for name in self.claims}
+
+    def rounds(self) -> None:
+        """Batches until every claim has met enough instances, or too many in vain."""
+        begun = dict.fromkeys(self.claims, 0)
+        for _ in range(_ROUNDS):
+            tasks = []
+            for name, claim in self.claims.items():
+                tried, met = (sum(getattr(t, field) for t in self.tallies[name]) for field in ("tried", "met"))
+                left = min(self.instances - met, _MOST * self.instances - tried)
+                if left > 0:
+                    size = min(claim.batch, self.instances)
+                    count = math.ceil(left * (tried / met if met else 1.0) / size)
+                    count = min(count, max(1, (_MOST * self.instances - tried) // size))
+                    tasks += [Task(name, begun[name] + i, self.seed, size) for i in range(count)]
+                    begun[name] += count
+            if not self._carry_out(tasks, self.tallies):
+                return
+
+    def rigorous_rounds(self) -> None:
+        """A few instances of each claim in ball arithmetic."""
+        names = [name for name, claim in self.claims.items() if claim.enclosable]
+        for start in range(0, 4 * _RIGOROUS_BATCHES, _RIGOROUS_BATCHES):
+            behind = [n for n in names if sum(t.met - t.open for t in self.enclosed[n]) < ENCLOSED]
+            tasks = [
+                Task(name, start + i, self.seed, min(self.claims[name].batch, self.instances), rigorous=True)
+                for name in behind
+                for i in range(_RIGOROUS_BATCHES)
+            ]
+            if not self._carry_out(tasks, self.enclosed):
+                return
+
+    def proofs(self) -> dict[str, Proven]:
+        """The proofs of the claims that have one, checked."""
+        names = [claim.proof for claim in self.claims.values() if claim.proof is not None]
+        found = self.team.run(prove, names, self.deadline, lambda p, i, n: self.progress(i, n, f"proof: {p.name}"))
+        by_name = {proven.name: proven for proven in self.team.gather(found)}
+        return {c.name: by_name[c.proof] for c in self.claims.values() if c.proof is not None and c.proof in by_name}
+
+    def _carry_out(self, tasks: list[Task], into: dict[str, list[Tally]]) -> bool:
+        """The tasks, first batches first, so that a budget serves all claims alike; False once it is spent."""
+        if not tasks:
+            return False
+        tasks.sort(key=lambda task: task.number)
+        function = _one if self.team.pool is not None else lambda task: tally(self.claims[task.claim], task)
+        done = self.team.run(function, tasks, self.deadline, lambda t, i, n: self.progress(i, n, t.task.claim))
+        everything = self.team.gather(done)
+        for found in sorted(everything, key=lambda t: t.task.number):
+            into[found.task.claim].append(found)
+        return len(everything) == len(tasks)
+
+
+def _one(task: Task) -> Tally:
+    """A task of a registered claim, in a process of its own."""
+    return tally(_registry()[task.claim], task)
+
+
+def _result(claim: Claim, run: _Run, proven: Proven | None) -> Result:
+    """What the tallies of a claim add up to."""
+    tallies, enclosed = run.tallies[claim.name], [t for t in run.enclosed[claim.name] if t.tried]
+    witness = _witness(claim, [*tallies, *enclosed], run.seed)
+    evidence = [_summary(claim, tallies, "")]
+    if enclosed:
+        evidence.append(_summary(claim, enclosed, "in ball arithmetic"))
+    if witness is not None:
+        found = Evidence(Rigour.REFUTED, "this instance", 1, witness.margin, witness.error, note=str(witness))
+        evidence.insert(0, found)
+    if proven is not None:
+        evidence.insert(1 if witness is not None else 0, proven.evidence())
+    best = max(e.rigour for e in evidence)
+    main = evidence[-2 if enclosed else -1].rigour
+    grade = Rigour.REFUTED if witness is not None else best if best is Rigour.PROVED else main
+    missed: dict[str, int] = {}
+    for found in tallies:
+        for name, count in found.missed.items():
+            missed[name] = missed.get(name, 0) + count
+    return Result(
+        claim=claim.name,
+        grade=grade,
+        expected=claim.expected,
+        evidence=tuple(evidence),
+        met=sum(t.met for t in tallies),
+        tried=sum(t.tried for t in tallies),
+        open=sum(t.open for t in tallies),
+        missed=missed,
+        witness=witness,
+        seconds=sum(t.seconds for t in [*tallies, *enclosed]) + (0.0 if proven is None else proven.seconds),
+    )
+
+
+def _summary(claim: Claim, tallies: list[Tally], note: str) -> Evidence:
+    """One piece of evidence out of many batches."""
+    decided = [t for t in tallies if t.met > t.open]
+    count = sum(t.met - t.open for t in decided)
+    if not count:
+        tried, met = sum(t.tried for t in tallies), sum(t.met for t in tallies)
+        why = "no instance was tried" if not tried else f"none of {tried} instances meets the hypotheses"
+        why = f"no margin of {met} instances is known well enough" if met else why
+        return Evidence(Rigour.INCONCLUSIVE, "no instance", note=why)
+    worst = max(decided, key=lambda t: badness(claim, t))
+    if any(t.violation for t in decided):
+        # The instances speak against the claim; what was found of them all is told all the same.
+        note = f"{sum(bool(t.violation) for t in decided)} of {len(decided)} batches violate it"
+    rigour = min(t.rigour for t in decided)
+    scope = f"these {count} instances" if count > 1 else "this instance"
+    ties = sum(t.ties for t in decided)
+    return Evidence(rigour, scope, count, worst.margin, worst.error, ties, note)
+
+
+def _witness(claim: Claim, tallies: list[Tally], seed: int) -> Witness | None:
+    """The worst violation, made smaller."""
+    found: list[dict[str, Any]] = [t.violation for t in tallies if t.violation is not None]
+    return shrink(claim, found, seed) if found else None

@@ -110,27 +110,28 @@ class Case:
         ball = Ball.between(value.where(fine, 0.0) - gap.where(fine, 0.0), value.where(fine, 0.0), Rigour.CERTIFIED)
         return Ball(ball.middle, ball.radius.where(fine, torch.inf), Rigour.CERTIFIED)
 
-    def mean(self, sigma: Ball | Tensor, H: Curvature | str | None = None) -> Ball:
-        """E H(‖Qζ‖) (B,) for Q with singular values sigma (B, k); `H` is the instance's own by default."""
-        H = self.H if H is None else as_curvature(H)
+    def mean(self, sigma: Ball | Tensor, H: Curvature | str | None = None, dim: int | None = None) -> Ball:
+        """E H(‖Qζ‖) (B,) for Q with singular values sigma (B, k) and `dim` inputs; H and n are the instance's own by
+        default."""
+        H, dim = self.H if H is None else as_curvature(H), dim or self.n
         sigma = Ball.of(sigma)
         ends = [sigma.lower.clamp(min=0), sigma.upper] if bool((sigma.radius > 0).any()) else [sigma.middle]
-        balls = [self._mean(torch.where(torch.isfinite(end), end, 0.0), H) for end in ends]
+        balls = [self._mean(torch.where(torch.isfinite(end), end, 0.0), H, dim) for end in ends]
         found = Ball.between(balls[0].lower, balls[-1].upper, min(sigma.rigour, balls[0].rigour))
         return Ball(found.middle, found.radius.where(torch.isfinite(sigma.radius).all(-1), torch.inf), found.rigour)
 
-    def _mean(self, sigma: Tensor, H: Curvature) -> Ball:
+    def _mean(self, sigma: Tensor, H: Curvature, dim: int) -> Ball:
         if self.rigorous:
-            return proofs.mean(H, sigma, self.n)
-        e = expect(H, sigma, self.n, level=1)
+            return proofs.mean(H, sigma, dim)
+        e = expect(H, sigma, dim, level=1)
         return Ball(e.value, (e.error + 4 * _EPS) * e.value, Rigour.CERTIFIED)
 
-    def slopes(self, sigma: Tensor, H: Curvature | str | None = None) -> Ball:
-        """∂f/∂σ_i (B, k) at sigma (B, k) ≥ 0, for `H` or the instance's own; at a kink the left slopes."""
-        H = self.H if H is None else as_curvature(H)
+    def slopes(self, sigma: Tensor, H: Curvature | str | None = None, dim: int | None = None) -> Ball:
+        """∂f/∂σ_i (B, k) at sigma (B, k) ≥ 0; H and n are the instance's own by default; at a kink the left slopes."""
+        H, dim = self.H if H is None else as_curvature(H), dim or self.n
         if self.rigorous:
-            return proofs.slopes(H, sigma, self.n)
-        e = expect(H, sigma, self.n, level=1)
+            return proofs.slopes(H, sigma, dim)
+        e = expect(H, sigma, dim, level=1)
         return Ball(e.slopes, (e.error[..., None] + 4 * _EPS) * e.slopes, Rigour.CERTIFIED)
 
     def spectrum(self, A: Tensor) -> Ball:

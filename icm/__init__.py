@@ -7,6 +7,10 @@ solution.Q, solution.value, solution.gap
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from icm import errors, program, solvers, sphere
 from icm.curvature import Curvature, Custom, Exponential, Kink, Power, Tabulated, Wall, parse
 from icm.program import Program
@@ -25,6 +29,9 @@ from icm.solvers import (
     orthogonal_threshold,
     solve,
 )
+
+if TYPE_CHECKING:
+    from icm import theory
 
 __version__ = "0.1.0"
 
@@ -55,4 +62,12 @@ __all__ = [
     "solve",
     "solvers",
     "sphere",
+    "theory",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Side rooms, loaded when first named."""
+    if name == "theory":
+        return importlib.import_module(f"icm.{name}")
+    raise AttributeError(f"module 'icm' has no attribute {name!r}")

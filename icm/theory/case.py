@@ -65,8 +65,8 @@ class Case:
     @cached_property
     def sigma(self) -> Ball:
         """σ (B, k), in the order of g, unbounded where the solver found none."""
-        sigma = self.solution.sigma
-        return Ball(sigma.nan_to_num(0.0), torch.where(self.usable[:, None], 0.0, torch.inf))
+        radius = torch.where(self.usable[:, None], 0.0, torch.inf)
+        return Ball(self.solution.sigma.nan_to_num(0.0), radius, self._stationary[0].rigour)
 
     @cached_property
     def g(self) -> Ball:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from numpy.random import Generator
 
 from icm.curvature import Curvature, Exponential, Kink, Power, Wall
@@ -57,3 +59,12 @@ def walled(rng: Generator) -> Curvature:
     """A wall near 1, alone or around a power or two."""
     wall = Wall(float(f"{10 ** rng.uniform(-0.5, 0.5):.4g}"))
     return wall if rng.random() < 0.25 else power(rng, 1.3, 4.0) + wall
+
+
+def nearly(family: Callable[[Generator], Curvature], low: float, high: float) -> Callable[[Generator], Curvature]:
+    """The family, and now and then a power between the two, which just misses or just meets what it has to."""
+
+    def chosen(rng: Generator) -> Curvature:
+        return Power(round(float(rng.uniform(low, high)), 4)) if rng.random() < 0.08 else family(rng)
+
+    return chosen

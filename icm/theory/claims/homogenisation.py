@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from icm.curvature import Power
 from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim
-from icm.theory.curvatures import sub_quadratic, super_quadratic
+from icm.theory.curvatures import nearly, sub_quadratic, super_quadratic
 from icm.theory.instances import draw
 
 
@@ -35,7 +36,7 @@ homogenisation = Claim(
         "two positive singular values": several,
     },
     margin=lambda case: (ratios(case) - 1.0).amin(-1),
-    draw=draw(super_quadratic),
+    draw=draw(nearly(super_quadratic, 1.98, 2.0)),
     proof="homogenisation",
 )
 
@@ -45,9 +46,12 @@ reversal = Claim(
     latex=r"s \mapsto H(\sqrt s)\ \text{concave} \implies "
     r"\sigma^*_i/\sigma^*_j \ge g_i/g_j \quad (g_i \ge g_j > 0)",
     source="Su, arXiv 2511.00674, the counterpart of Theorem 1",
-    hypotheses={"two positive singular values": several},
+    hypotheses={
+        "H is sub-quadratic": lambda case: all(isinstance(p, Power) and p.exponent <= 2 for p in case.H.parts),
+        "two positive singular values": several,
+    },
     margin=lambda case: (1.0 - ratios(case)).amin(-1),
-    draw=draw(sub_quadratic),
+    draw=draw(nearly(sub_quadratic, 2.0, 2.02)),
     proof="reversal",
 )
 

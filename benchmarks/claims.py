@@ -1,0 +1,76 @@
+"""The verifier over a hundred seeds, 50 instances each: nothing true is refuted at any, every false claim at every one,
+with an instance that refutes it again when read back. And the default run of `icm verify`, timed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+from icm.theory import CLAIMS, Expected, Instances, Rigour, verify
+from icm.theory.tally import Task, tally
+from icm.theory.verify import ENCLOSED
+from icm.theory.workers import Workers
+from tests.theory.mutants import MUTANTS
+
+SEEDS, INSTANCES = 100, 50
+SECONDS = 120.0  # for the default run on two cores
+
+
+def seed_rows(seeds: int, workers: int) -> list[dict[str, Any]]:
+    """One row per claim: at how many seeds it was refuted, and at how many it should have been."""
+    every = {**CLAIMS, **MUTANTS}
+    team = Workers(workers)
+    try:
+        jobs = [(name, seed) for seed in range(seeds) for name in every]
+        found = dict(zip(jobs, team.run(one, jobs, math.inf), strict=True))
+    finally:
+        team.close()
+    rows = []
+    for name, claim in every.items():
+        outcomes = [found[name, seed] for seed in range(seeds)]
+        refuted, again = (sum(column) for column in zip(*outcomes, strict=True))
+        should = 0 if claim.expected is Expected.HOLDS else seeds
+        row = {"what": name, "expected": str(claim.expected), "seeds": seeds, "refuted": refuted, "again": again}
+        rows.append({**row, "ok": refuted == again == should})
+    return rows
+
+
+def one(job: tuple[str, int]) -> tuple[bool, bool]:
+    """Whether a claim is refuted at a seed, and whether what refuted it does so again, read back from its text."""
+    name, seed = job
+    claim = CLAIMS.get(name) or MUTANTS[name]
+    found = tally(claim, Task(name, 0, seed, INSTANCES))
+    if found.violation is None:
+        return False, False
+    return True, claim.here(Instances.from_dict(found.violation["instance"])).rigour is Rigour.REFUTED
+
+
+def default_rows(workers: int) -> list[dict[str, Any]]:
+    """The default run: a thousand instances of every claim in two minutes, and twenty enclosed with --rigorous."""
+    start = perf_counter()
+    plain = verify(workers=workers)
+    seconds = perf_counter() - start
+    fewest = min(result.met - result.open for result in plain.results)
+    rigorous = verify(instances=INSTANCES, rigorous=True, proofs=False, workers=workers)
+    enclosed = {
+        r.claim: sum(e.instances for e in r.evidence if e.note == "in ball arithmetic")
+        for r in rigorous.results
+        if CLAIMS[r.claim].enclosable
+    }
+    least = min(enclosed, key=lambda name: enclosed[name])
+    return [
+        {"what": "seconds of the default run", "figure": seconds, "ok": seconds <= SECONDS},
+        {"what": "fewest instances decided of a claim", "figure": fewest, "ok": fewest >= 1000},
+        {"what": "as expected", "figure": int(plain.as_expected and rigorous.as_expected), "ok": plain.as_expected},
+        {"what": f"fewest enclosed ({least})", "figure": enclosed[least], "ok": enclosed[least] >= ENCLOSED},
+    ]
+
+
+def run(quick: bool) -> dict[str, Sequence[dict[str, Any]]]:
+    """Both parts; `quick` takes three seeds and leaves the default run out."""
+    workers = os.cpu_count() or 1
+    seeds = seed_rows(3 if quick else SEEDS, workers)
+    return {"seeds": seeds} if quick else {"seeds": seeds, "verify": default_rows(workers)}

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from icm.theory import CLAIMS, Expected, Instances, Rigour, verify
-from icm.theory.tally import Task, tally
+from icm.theory.tally import Task, batch_size, tally
 from icm.theory.verify import ENCLOSED
 from icm.theory.workers import Workers
 from tests.theory.mutants import MUTANTS
@@ -42,10 +42,12 @@ def one(job: tuple[str, int]) -> tuple[bool, bool]:
     """Whether a claim is refuted at a seed, and whether what refuted it does so again, read back from its text."""
     name, seed = job
     claim = CLAIMS.get(name) or MUTANTS[name]
-    found = tally(claim, Task(name, 0, seed, INSTANCES))
-    if found.violation is None:
+    size = batch_size(claim, INSTANCES)
+    tallies = (tally(claim, Task(name, number, seed, size)) for number in range(-(-INSTANCES // size)))
+    found = next((t.violation for t in tallies if t.violation is not None), None)
+    if found is None:
         return False, False
-    return True, claim.here(Instances.from_dict(found.violation["instance"])).rigour is Rigour.REFUTED
+    return True, claim.here(Instances.from_dict(found["instance"])).rigour is Rigour.REFUTED
 
 
 def default_rows(workers: int) -> list[dict[str, Any]]:

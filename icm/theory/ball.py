@@ -157,7 +157,8 @@ class Ball:
 
 def norm(x: Ball) -> Ball:
     """‖x‖₂ over the last dimension."""
-    size = x.middle.abs().amax(-1, keepdim=True).clamp(min=_TINY)
+    size = (x.middle.abs() + x.radius).amax(-1, keepdim=True)
+    size = size.where((size > 0) & torch.isfinite(size), 1.0)
     scaled = x / size
     return (scaled * scaled).sum(-1).sqrt() * size[..., 0]
 

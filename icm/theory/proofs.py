@@ -33,5 +33,8 @@ def prove(name: str) -> Proven:
         check = importlib.import_module("proofs_check").check
     except ImportError:
         return Proven(name, False, "", "the package proofs_check is not installed", 0.0)
-    outcome = check(name)
+    try:
+        outcome = check(name)
+    except LookupError:
+        return Proven(name, False, "", f"proofs_check has no proof named {name}", 0.0)
     return Proven(name, outcome.complete, outcome.scope, outcome.summary, perf_counter() - start)

@@ -15,6 +15,7 @@ from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances
 
 _LARGEST = 9  # inputs of an instance that is enclosed
+_SMALLEST, _BATCHES = 3, 16  # elements of a batch, and batches of a run where they are that small
 _EACH = 2  # instances of a batch that are enclosed
 
 
@@ -46,6 +47,11 @@ class Tally:
     error: float = math.nan
     violation: dict[str, Any] | None = None
     seconds: float = field(default=0.0, compare=False)
+
+
+def batch_size(claim: Claim, instances: int) -> int:
+    """Elements per batch: a batch has one shape and one H, so that few instances come in many small batches."""
+    return min(claim.batch, max(_SMALLEST, instances // _BATCHES), instances)
 
 
 def instances_of(claim: Claim, task: Task) -> Instances:

@@ -13,14 +13,14 @@ from icm.theory.evidence import Evidence, Result, Rigour, Witness
 from icm.theory.proofs import Proven, prove
 from icm.theory.report import Report
 from icm.theory.shrink import shrink
-from icm.theory.tally import Tally, Task, badness, tally
+from icm.theory.tally import Tally, Task, badness, batch_size, tally
 from icm.theory.workers import Workers
 
 Progress = Callable[[int, int, str], None]
 
 ENCLOSED = 20  # instances per claim that a rigorous run encloses
 _MOST = 4  # times the instances asked for are drawn at most, to meet the hypotheses that often
-_ROUNDS = 4
+_ROUNDS = 10
 _RIGOROUS_BATCHES = 16
 
 
@@ -107,8 +107,8 @@ class _Run:
                 tried, met = (sum(getattr(t, field) for t in self.tallies[name]) for field in ("tried", "met"))
                 left = min(self.instances - met, _MOST * self.instances - tried)
                 if left > 0:
-                    size = min(claim.batch, self.instances)
-                    count = math.ceil(left * (tried / met if met else 1.0) / size)
+                    size = batch_size(claim, self.instances)
+                    count = math.ceil(1.1 * left * (tried / met if met else 1.0) / size)
                     count = min(count, max(1, (_MOST * self.instances - tried) // size))
                     tasks += [Task(name, begun[name] + i, self.seed, size) for i in range(count)]
                     begun[name] += count
@@ -121,7 +121,7 @@ class _Run:
         for start in range(0, 4 * _RIGOROUS_BATCHES, _RIGOROUS_BATCHES):
             behind = [n for n in names if sum(t.met - t.open for t in self.enclosed[n]) < ENCLOSED]
             tasks = [
-                Task(name, start + i, self.seed, min(self.claims[name].batch, self.instances), rigorous=True)
+                Task(name, start + i, self.seed, batch_size(self.claims[name], self.instances), rigorous=True)
                 for name in behind
                 for i in range(_RIGOROUS_BATCHES)
             ]

@@ -27,7 +27,7 @@ def margin(case: Case) -> Ball:
     """The bound less what it bounds, over the bound's largest term."""
     sigma, g = case["sigma"], case.spectrum(case.G)
     slopes = case.slopes(sigma)
-    rho = reach(g.upper, case.n, case.H)
+    rho = reach(g.upper, case.n, case.H) * (1 + 1e-12)  # it is computed in float64
     excess = (slopes - g).clamp(0.0)
     missing = (g - slopes).clamp(0.0)
     bound = ((slopes - g) * sigma).sum() + norm(missing) * rho

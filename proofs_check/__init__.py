@@ -1,0 +1,69 @@
+"""The proofs of icm's theorems, cut into steps that a program checks.
+
+`PROOFS` holds them by name; `check(name)` goes through the steps of one, with sympy for what is symbolic and
+python-flint for what is enclosed in balls, both loaded only then. `python -m proofs_check` prints all. A proof is
+complete only if none of its steps is left to words, and if what carries it holds in every case. That its steps make up
+the statement is for the reader to see: this is no proof assistant. Source: docs/theory.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from proofs_check import (
+    alignment,
+    cap,
+    certificate,
+    concentration,
+    convexity,
+    homogenisation,
+    kink,
+    moments,
+    newton_schulz,
+    norms,
+    quartic,
+    stationarity,
+    threshold,
+    wall,
+    wide,
+)
+from proofs_check.proof import Outcome, Proof, ProofOutcome, Status, run
+from proofs_check.step import Failed, Kind, Step
+
+__all__ = ["PROOFS", "Failed", "Kind", "Outcome", "Proof", "ProofOutcome", "Status", "Step", "UnknownProof", "check"]
+
+PROOFS: Mapping[str, Proof] = MappingProxyType(
+    {
+        proof.name: proof
+        for theorems in (
+            convexity,
+            alignment,
+            stationarity,
+            homogenisation,
+            quartic,
+            moments,
+            cap,
+            concentration,
+            kink,
+            threshold,
+            wide,
+            wall,
+            norms,
+            newton_schulz,
+            certificate,
+        )
+        for proof in theorems.PROOFS
+    }
+)
+
+
+class UnknownProof(LookupError):
+    """No proof has this name; the message lists those there are."""
+
+
+def check(name: str) -> ProofOutcome:
+    """Check every step of the proof `name`. Raises UnknownProof."""
+    if name not in PROOFS:
+        raise UnknownProof(f"no proof is called {name!r}; there are {', '.join(PROOFS)}")
+    return run(PROOFS[name])

@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench verify-long figures lint format clean
+.PHONY: help setup demo test bench verify-long figures claims lint format clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,9 @@ verify-long: $(STAMP)  ## the tests that take minutes
 
 figures: $(STAMP)  ## draw the pictures of the guide
 	$(RUN) docs/figures.py
+
+claims: $(STAMP)  ## write the evidence of every claim into docs/claims.md (minutes)
+	$(RUN) docs/claims_list.py
 
 lint: $(STAMP)  ## ruff and pyright only
 	$(RUN) -m ruff check .

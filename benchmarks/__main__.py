@@ -1,4 +1,4 @@
-"""`python -m benchmarks [exactness] [kinks] [solutions] [speed] [--quick] [--out FOLDER]`: every bar of the project.
+"""`python -m benchmarks [exactness] [kinks] [solutions] [claims] [speed] [--quick] [--out FOLDER]`: every bar of the project.
 
 Writes one JSON file per part and a summary, with the machine and the versions beside the figures; exit code 1 if a bar
 is missed. Summaries of runs worth keeping are in benchmarks/results/.
@@ -19,9 +19,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import exactness, kinks, solutions, speed
+from benchmarks import claims, exactness, kinks, solutions, speed
 
-PARTS = ("exactness", "kinks", "solutions", "speed")
+PARTS = ("exactness", "kinks", "solutions", "claims", "speed")
 
 
 def machine() -> dict[str, Any]:
@@ -90,6 +90,13 @@ def main(arguments: list[str] | None = None) -> int:
             failed |= not all(row["ok"] for row in rows)
             summary[name] = {"cases": len(rows)} | worst(rows, key, rows=1)[0]
         _write(options.out / "solutions.json", found)
+    if "claims" in parts:
+        tried = claims.run(options.quick)
+        for name, rows in tried.items():
+            show(console, name, rows, "refuted" if name == "seeds" else "figure")
+            failed |= not all(row["ok"] for row in rows)
+        summary["claims"] = claims.summary(tried)
+        _write(options.out / "claims.json", tried)
     if "speed" in parts:
         rows = speed.run(options.quick)
         for row in rows:

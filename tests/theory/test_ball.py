@@ -98,5 +98,5 @@ def test_the_least_certain_operand_decides():
 
 @pytest.mark.parametrize("grades", [list(Rigour)])
 def test_grades_are_ordered(grades):
-    assert sorted(reversed(grades)) == grades
+    assert sorted(grades[::-1]) == grades
     assert max(grades) is Rigour.PROVED

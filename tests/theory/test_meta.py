@@ -1,0 +1,63 @@
+"""The verifier itself: false claims are refuted, true ones are not, and what nothing meets stays open."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.claims import INSTANCES, SEEDS, one
+from icm.theory import CLAIMS, Expected, Rigour, replay, search, verify
+from tests.theory.mutants import MUTANTS, impossible
+
+TRUE = [name for name, claim in CLAIMS.items() if claim.expected is Expected.HOLDS]
+FALSE = [*MUTANTS, *(name for name, claim in CLAIMS.items() if claim.expected is not Expected.HOLDS)]
+
+
+def test_there_are_enough_false_claims():
+    assert len(MUTANTS) >= 12
+
+
+@pytest.mark.parametrize("name", FALSE)
+def test_a_false_claim_is_refuted_by_what_refutes_it_again(name):
+    assert one((name, 7)) == (True, True)
+
+
+@pytest.mark.parametrize("name", TRUE)
+def test_a_true_claim_is_not_refuted(name):
+    assert one((name, 7)) == (False, False)
+
+
+@pytest.mark.parametrize("name", ["homogenisation-of-any-H", "cap-of-half-alpha", "alignment-permuted"])
+def test_a_witness_is_small_and_comes_back(name, tmp_path):
+    result = search(MUTANTS[name], INSTANCES)
+    assert result.grade is Rigour.REFUTED
+    assert result.as_expected
+    witness = result.witness
+    assert witness is not None
+    assert witness.instance.m * witness.instance.n == 4
+    again = replay(witness.save(tmp_path / "witness.json"), MUTANTS[name])
+    assert (again.rigour, again.margin) == (Rigour.REFUTED, witness.margin)
+
+
+def test_what_nothing_meets_is_not_held():
+    result = verify(impossible, INSTANCES, rigorous=True).results[0]
+    assert result.grade is Rigour.INCONCLUSIVE
+    assert result.met == 0
+    assert not result.as_expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", FALSE)
+def test_a_false_claim_is_refuted_at_a_hundred_seeds(name):
+    assert [seed for seed in range(SEEDS) if one((name, seed)) != (True, True)] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TRUE)
+def test_a_true_claim_is_refuted_at_none_of_a_hundred_seeds(name):
+    assert [seed for seed in range(SEEDS) if one((name, seed)) != (False, False)] == []
+
+
+@pytest.mark.long
+def test_every_claim_comes_out_as_expected():
+    report = verify(None, 1000, rigorous=True)
+    assert [r.claim for r in report.results if not r.as_expected] == []

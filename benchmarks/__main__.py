@@ -1,4 +1,5 @@
-"""`python -m benchmarks [exactness] [kinks] [solutions] [claims] [speed] [--quick] [--out FOLDER]`: every bar of the project.
+"""`python -m benchmarks [exactness] [kinks] [solutions] [claims] [speed] [--quick] [--out FOLDER]`:
+every bar of the project.
 
 Writes one JSON file per part and a summary, with the machine and the versions beside the figures; exit code 1 if a bar
 is missed. Summaries of runs worth keeping are in benchmarks/results/.

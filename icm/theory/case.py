@@ -10,8 +10,8 @@ duality gap bounds for the drawn G.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,9 +25,22 @@ from icm.theory.ball import Ball
 from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances
 
+Found = TypeVar("Found")
 _EPS = torch.finfo(torch.float64).eps
 _NEAR = 1e-6  # relative shift of g beyond which the pair no longer stands for the drawn instance
 _HELD = 1e-9  # relative distance from its threshold within which a kink's hold is not taken on trust
+
+
+def remembered(function: Callable[[Case], Found]) -> Callable[[Case], Found]:
+    """A function of a case that is evaluated once for each: for what hypotheses and margin both need."""
+
+    @wraps(function)
+    def once(case: Case) -> Found:
+        if function not in case.memory:
+            case.memory[function] = function(case)
+        return case.memory[function]
+
+    return once
 
 
 class Case:
@@ -40,6 +53,7 @@ class Case:
         self.instances, self.rigorous = instances, rigorous
         self.G, self.H = instances.G, instances.H
         self.m, self.n, self.k = instances.m, instances.n, instances.k
+        self.memory: dict[Callable[..., Any], Any] = {}
 
     def __len__(self) -> int:
         return len(self.instances)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 def mean(H: Curvature, sigma: Tensor, dim: int) -> Ball:
     """E H(‖Qζ‖) (B,) for sigma (B, k)."""
-    return _each(sigma, lambda row: [_expectation(H, row, dim, 0)[0]])[..., 0]
+    return each_row(sigma, lambda row: [_expectation(H, row, dim, 0)[0]])[..., 0]
 
 
 def slopes(H: Curvature, sigma: Tensor, dim: int) -> Ball:
     """∂f/∂σ_i (B, k) at sigma (B, k)."""
-    return _each(sigma, lambda row: _expectation(H, row, dim, 1)[1])
+    return each_row(sigma, lambda row: _expectation(H, row, dim, 1)[1])
 
 
 def spectrum(A: Tensor) -> Ball:
@@ -73,8 +73,8 @@ def _expectation(H: Curvature, row: Tensor, dim: int, order: int) -> tuple[arb, 
     return at.value, gradient(sigma, at) if order else []
 
 
-def _each(sigma: Tensor, function: Callable[[Tensor], list[arb]]) -> Ball:
-    """`function` of every row, at rising precision until its balls resolve."""
+def each_row(sigma: Tensor, function: Callable[[Tensor], list[arb]]) -> Ball:
+    """A list of balls for every row of sigma (B, k), at rising precision until they resolve, as a Ball (B, …)."""
     _need_flint()
     from flint import arb, ctx
 

@@ -15,25 +15,27 @@ from icm.theory.evidence import Witness
 from icm.theory.instances import Instances, diagonal
 
 _MOST = 200  # candidates tried
-_START = 5  # violations looked at, the smallest first
+_CLEAR = 0.1  # of the worst margin
 
 
 def shrink(claim: Claim, violations: list[dict[str, Any]], seed: int) -> Witness:
     """The smallest witness that these violations lead to: candidates simpler than the best so far replace it as long
-    as they still meet the hypotheses and violate the claim. The same input gives the same witness."""
-    starts = sorted((Instances.from_dict(v["instance"]) for v in violations), key=_size)[:_START]
-    best, steps, tried = starts[0], 0, 0
+    as they meet the hypotheses and violate the claim by a tenth at least of what the worst does, so that it stays
+    plain to see. The same input gives the same witness."""
+    clear = _CLEAR * max(abs(v["margin"]) for v in violations)
+    plain = [v for v in violations if abs(v["margin"]) >= clear]
+    first = min(plain, key=lambda v: _size(Instances.from_dict(v["instance"])))
+    best, steps, tried = Instances.from_dict(first["instance"]), 0, 0
     found = claim.check(best)
-    if not bool(found.violated):  # alone it may round differently from in its batch, or be enclosed only
-        first = min(violations, key=lambda v: _size(Instances.from_dict(v["instance"])))
-        checked = claim.check(best, rigorous=True) if claim.enclosable else found
-        return Witness(claim.name, best, first["margin"], first["error"], checked.rigour, seed)
+    if not bool(found.violated):  # it was found in balls only, or rounds differently than in its batch
+        rigour = claim.check(best, rigorous=True).rigour if claim.enclosable else found.rigour
+        return Witness(claim.name, best, first["margin"], first["error"], rigour, seed)
     improved = True
     while improved and tried < _MOST:
         improved = False
         for candidate in _simpler(best):
             tried += 1
-            checked = _attempt(claim, candidate)
+            checked = _attempt(claim, candidate, clear)
             if checked is not None and _size(candidate) < _size(best):
                 best, found, improved = candidate, checked, True
                 steps += 1
@@ -43,13 +45,13 @@ def shrink(claim: Claim, violations: list[dict[str, Any]], seed: int) -> Witness
     return Witness(claim.name, best, float(found.margin), float(found.error), found.rigour, seed, steps)
 
 
-def _attempt(claim: Claim, candidate: Instances) -> Checked | None:
-    """How the candidate violates the claim, None if it does not, or is not one that its margin can look at."""
+def _attempt(claim: Claim, candidate: Instances, clear: float) -> Checked | None:
+    """How the candidate violates the claim, by `clear` at least; None if it does not, or the margin cannot see it."""
     try:
         checked = claim.check(candidate)
     except (ValueError, RuntimeError, IndexError):
         return None
-    return checked if bool(checked.violated) else None
+    return checked if bool(checked.violated) and abs(float(checked.margin)) >= clear else None
 
 
 def _size(instance: Instances) -> tuple[float, ...]:

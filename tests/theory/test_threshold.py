@@ -25,7 +25,7 @@ def lefts(draw: st.DrawFn) -> Instances:
     return Instances(diagonal(g, n, n), Power(2.0), {"left": n * g[:, -1:] * ends, "share": share})
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(lefts())
 def test_it_is_convex_and_diverges(instance):
     assert not convex.check(instance).violated.any()

@@ -95,7 +95,7 @@ def figures(report) -> dict:
 
 
 def test_a_seed_is_a_run(tmp_path):
-    first, again, other = (verify(["homogenisation", "order"], 100, seed) for seed in (3, 3, 4))
+    first, again, other = (verify(["homogenisation", "order"], 100, seed, proofs=False) for seed in (3, 3, 4))
     assert figures(first) == figures(again) != figures(other)
     path = first.save(tmp_path / "report.json")
     record = json.loads(path.read_text())
@@ -119,15 +119,16 @@ def test_a_rigorous_run_encloses_twenty():
 
 
 def test_a_budget_ends_the_run():
-    report = verify(None, 100_000, budget=0.5, proofs=False)
-    assert all(0 <= result.tried < 100_000 for result in report.results)
+    report = verify(None, 10_000, budget=1.0, proofs=False)
+    assert all(0 <= result.tried < 10_000 for result in report.results)
     assert any(result.tried for result in report.results)
 
 
 def test_progress_is_told():
     told = []
     verify(positive, 100, progress=lambda done, total, what: told.append((done, total, what)))
-    assert told[-1][:2] == (2, 2)
+    done, total, _ = told[-1]
+    assert done == total > 1
     assert {what for _, _, what in told} == {"positive"}
 
 

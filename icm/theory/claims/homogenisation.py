@@ -13,7 +13,7 @@ from icm.theory.instances import draw
 
 
 def ratios(case: Case) -> Ball:
-    """(σ_j/σ_i)/(g_j/g_i) (B, k−1) for neighbours j = i+1, at least 1 where σ* is more homogeneous; 1 where a g is 0."""
+    """(σ_j/σ_i)/(g_j/g_i) (B, k−1) for neighbours j = i+1, ≥ 1 where σ* is more homogeneous; 1 where a g is 0."""
     g, sigma = case.g, case.sigma
     small, large = slice(1, None), slice(None, -1)
     ratio = (sigma[:, small] / sigma[:, large]) / (g[:, small] / g[:, large])

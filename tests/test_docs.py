@@ -23,7 +23,7 @@ from icm.solvers import Status, Summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-RUN = ["README.md", "docs/guide.md"]
+RUN = ["README.md", "docs/guide.md", "docs/claims.md"]
 NOISE = 1e-6  # numbers below are rounding: they differ between machines, and only their smallness is compared
 
 
@@ -142,9 +142,23 @@ def test_the_api_page_names_everything():
     errors = [name for name, value in vars(icm.errors).items() if isinstance(value, type) and value.__module__ ==
               "icm.errors"]  # fmt: skip
     attributes = [field.name for kind in (icm.Solution, icm.Comparison, Summary) for field in fields(kind)]
-    names = [*icm.__all__, *icm.sphere.__all__, *icm.solvers.__all__, *errors, *attributes, *(s.name for s in Status)]
+    names = [*icm.__all__, *icm.sphere.__all__, *icm.solvers.__all__, *icm.theory.__all__, *errors, *attributes, *(s.name for s in Status)]
     code = " ".join(re.findall(r"`([^`\n]+)`", page))
     assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
+
+
+def test_the_claims_page_names_every_claim():
+    listed = re.findall(r"^- \*\*([\w-]+)\*\* \(", (ROOT / "docs/claims.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed == list(icm.theory.CLAIMS)
+
+
+def test_claims_named_in_the_theory_exist():
+    text = (ROOT / "docs/theory.md").read_text(encoding="utf-8")
+    named = re.findall(r"\*claims?:\*\s([^.]*)\.", text)
+    words = {word for group in named for word in re.findall(r"[a-z]+(?:-[a-z]+)+|\b[a-z]{3,}\b", group)}
+    known = words & set(icm.theory.CLAIMS)
+    assert len(known) > 30
+    assert {word for word in words if "-" in word} <= set(icm.theory.CLAIMS)
 
 
 def test_lines_fit():

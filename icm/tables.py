@@ -31,7 +31,7 @@ MEANING = (
 def comparison_table(comparison: Comparison, title: str | None = None) -> Table:
     """One row per curvature, then G itself and its polar factor; below, what the columns mean."""
     m, n = comparison.solutions[0].Q.shape
-    table = _table(title or f"G: {m} × {n}", MEANING)
+    table = plain_table(title or f"G: {m} × {n}", MEANING)
     table.add_column("H")
     table.add_column("status", no_wrap=True)
     for name in ("value", "gap", "cond", "cos\nG", "cos\npolar", "eff.\nrank", "spread"):
@@ -67,7 +67,7 @@ def demo_table(report: dict[str, Any]) -> Table:
         "descent; under polar, where orthogonalized updates (Muon) end. lift: how much more the smallest direction "
         "moves, relative to the largest, than in G, under the steepest of these curvatures."
     )
-    table = _table(title, caption)
+    table = plain_table(title, caption)
     table.add_column("matrix", no_wrap=True)
     for name in ("m×n", *curvatures, "polar", "lift"):
         table.add_column(Text(name).plain, justify="right", no_wrap=True)
@@ -88,7 +88,7 @@ def demo_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def _table(title: str, caption: str) -> Table:
+def plain_table(title: str, caption: str) -> Table:
     """Narrow enough for a terminal of 80 columns, if the curvatures are short."""
     table = Table(title=title, title_justify="left", title_style="bold", caption=caption, box=SIMPLE_HEAD)
     table.padding, table.collapse_padding, table.pad_edge = 0, True, False

@@ -3,7 +3,7 @@
     curvature → sphere → program → solvers → maps → optim        the corridor; imports point left
     measure, norms, symmetry      import the corridor up to maps, not each other
     theory                        imports everything but the front
-    plots, cli, files, demo, tables    the front: imports everything
+    plots, cli, commands, html, …  the front (FRONT below): imports everything
     errors, arrays, …             every other module directly under icm/ is shared: all may import it, and it
                                   imports shared modules only
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CORRIDOR = ("curvature", "sphere", "program", "solvers", "maps", "optim")
 SIDE = ("measure", "norms", "symmetry")
-FRONT = ("plots", "cli", "files", "demo", "tables")
+FRONT = ("plots", "cli", "commands", "files", "demo", "tables", "verdicts", "html", "mathml")
 ROOMS = (*CORRIDOR, *SIDE, "theory", *FRONT)
 FACE = ""  # the package's own __init__
 

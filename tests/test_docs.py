@@ -142,7 +142,15 @@ def test_the_api_page_names_everything():
     errors = [name for name, value in vars(icm.errors).items() if isinstance(value, type) and value.__module__ ==
               "icm.errors"]  # fmt: skip
     attributes = [field.name for kind in (icm.Solution, icm.Comparison, Summary) for field in fields(kind)]
-    names = [*icm.__all__, *icm.sphere.__all__, *icm.solvers.__all__, *icm.theory.__all__, *errors, *attributes, *(s.name for s in Status)]
+    names = [
+        *icm.__all__,
+        *icm.sphere.__all__,
+        *icm.solvers.__all__,
+        *icm.theory.__all__,
+        *errors,
+        *attributes,
+        *(s.name for s in Status),
+    ]
     code = " ".join(re.findall(r"`([^`\n]+)`", page))
     assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
 

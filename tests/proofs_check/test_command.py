@@ -27,7 +27,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_pipe_gets_plain_text() -> None:
-    done = python("-m", "proofs_check", "concentration-angle", "newton-schulz-monotone")
+    done = python("-m", "proofs_check", "ratios-angle", "newton-schulz-monotone")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert "✓ symbolic" in done.stdout
@@ -68,11 +68,20 @@ def test_a_failure_exits_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["concentration-angle", "--json"]) == 0
+    assert command.main(["ratios-angle", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert found["name"] == "concentration-angle"
+    assert found["name"] == "ratios-angle"
     assert found["complete"] is True
+    assert found["needs"] == []
     assert {step["status"] for step in found["steps"]} == {"passed", "cited"}
+
+
+def test_what_is_needed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["norm-steepest"]) == 0
+    assert "→ needs norm-family: complete: every case" in capsys.readouterr().out
+    assert command.main(["norm-steepest", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["needs"] == [{"name": "norm-family", "complete": True}]
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

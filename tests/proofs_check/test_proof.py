@@ -60,6 +60,25 @@ def test_a_few_cases_do_not_carry_every_case() -> None:
     assert run(proof(GOOD, exact("few", "It holds.", holds, "n ≤ 6"))).complete
 
 
+def test_complete_only_if_what_it_needs_is() -> None:
+    rests = Proof("rests", "A statement.", "a source", (GOOD,), needs=("name",))
+    assert run(rests, [run(proof(GOOD))]).complete
+    assert run(rests, [run(proof(GOOD))]).summary == "complete: every case (1 symbolic; needs name)"
+    open_ = run(rests, [run(proof(WORDS))])
+    assert open_.checked
+    assert not open_.complete
+    assert open_.verdict == "checked, needs name, not complete"
+    failed = run(rests, [run(proof(BAD))])
+    assert failed.failed
+    assert not failed.checked
+    assert failed.verdict == "failed: proof of name"
+    few = run(rests, [run(proof(exact("few", "It holds.", holds, "n ≤ 6", confirms=False)))])
+    assert not few.complete
+    assert few.scope == "n ≤ 6"
+    with pytest.raises(ValueError, match="needs"):
+        run(rests)
+
+
 def test_what_cannot_be_enclosed_fails() -> None:
     def unresolved() -> str:
         raise ArithmeticError("the integral diverges")
@@ -99,3 +118,4 @@ def test_one_counterexample_refutes() -> None:
 
 def test_joined() -> None:
     assert joined(GOOD, CITED, GOOD) == (GOOD, CITED)
+    assert proof(GOOD, CITED, GOOD).steps == (GOOD, CITED)

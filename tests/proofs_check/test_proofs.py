@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proofs_check import PROOFS, Kind, Proof, Status, UnknownProof, check
+from proofs_check import PROOFS, Kind, Proof, ProofOutcome, Status, UnknownProof, check
 from proofs_check.step import CHECKED
 
 NAMES = {
@@ -36,12 +36,49 @@ NAMES = {
     "map-monotone",
     "newton-schulz-monotone",
     "certificate",
+    "certificate-matrix",
+    "cap-attained",
+    "concentration-extremes",
+    "concentration-turn",
+    "concentration-steep",
+    "ratios-angle",
+    "homogenisation-range",
+    "converse-all",
+    "homogenisation-converse",
+    "quartic-with-square",
+    "norm-triangle",
+    "norm-limit",
+    "norm-length",
+    "level-set",
+    "uniqueness",
+    "aligned-factors",
+    "wall-uniqueness",
+    "wall-clips",
+    "threshold-diverges",
+    "orthogonal-region-convex",
+    "wide-distance",
+    "wide-radius",
+    "concentration-spread-steep",
+    "a-wall-has-one-optimum",
+    "one-norm-for-all-scales",
+}
+REFUTED = {
+    "homogenisation-converse",
+    "newton-schulz-monotone",
+    "concentration-spread-steep",
+    "a-wall-has-one-optimum",
+    "one-norm-for-all-scales",
 }
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[str, ProofOutcome]:
+    return {}
+
+
 @pytest.mark.parametrize("name", PROOFS)
-def test_every_step_passes(name: str) -> None:
-    result = check(name)
+def test_every_step_passes(name: str, known: dict[str, ProofOutcome]) -> None:
+    result = check(name, known)
     failed = [f"{o.step.name}: {o.detail}" for o in result.outcomes if not o.passed and o.step.kind in CHECKED]
     assert not failed
     assert result.checked
@@ -51,7 +88,28 @@ def test_every_step_passes(name: str) -> None:
 
 def test_the_theorems() -> None:
     assert set(PROOFS) == NAMES
-    assert [name for name, proof in PROOFS.items() if proof.refutes] == ["newton-schulz-monotone"]
+    assert {name for name, proof in PROOFS.items() if proof.refutes} == REFUTED
+
+
+def test_what_is_needed_is_there_and_needs_nothing_back() -> None:
+    """Every chain of needs ends, and no proof needs one that refutes."""
+
+    def above(name: str, chain: tuple[str, ...]) -> None:
+        assert name not in chain, f"a circle: {chain}"
+        assert name in PROOFS
+        for needed in PROOFS[name].needs:
+            assert not PROOFS[needed].refutes
+            above(needed, (*chain, name))
+
+    for name in PROOFS:
+        above(name, ())
+
+
+def test_no_step_cites_a_proof_of_this_package() -> None:
+    """What rests on another proof needs it, and is complete only if that is."""
+    for proof in PROOFS.values():
+        for step in proof.steps:
+            assert step.kind is not Kind.CITED or "proof of" not in step.statement + step.source, step.name
 
 
 @pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
@@ -59,6 +117,7 @@ def test_what_carries_a_proof_holds_in_every_case(proof: Proof) -> None:
     """Steps on a few instances confirm; a proof has at least one symbolic step, or one exact counterexample."""
     assert proof.scope == "every case"
     assert proof.source
+    assert proof.steps
     kinds = [step.kind for step in proof.steps if not step.confirms]
     assert kinds.count(Kind.EXACT if proof.refutes else Kind.SYMBOLIC) >= 1
     assert all(step.scope for step in proof.steps if step.confirms)

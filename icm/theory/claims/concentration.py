@@ -61,8 +61,8 @@ def variance(case: Case) -> Ball:
 concentration_variance = Claim(
     name="concentration-variance",
     statement="Var s/(E s)² = 2/(n+2) · (n/r_eff − 1) for s = ‖Qζ‖² and r_eff = (Σλ)²/Σλ².",
-    latex=r"\frac{\operatorname{Var} s}{(E s)^2} = \frac{2}{n+2}\Bigl(\frac{n}{r_{\rm eff}} - 1\Bigr),\quad "
-    r"r_{\rm eff} = \frac{(\sum\lambda_i)^2}{\sum\lambda_i^2}",
+    latex=r"\frac{\operatorname{Var} s}{(E s)^2} = \frac{2}{n+2}\Bigl(\frac{n}{r_{\mathrm{eff}}} - 1\Bigr),\quad "
+    r"r_{\mathrm{eff}} = \frac{(\sum\lambda_i)^2}{\sum\lambda_i^2}",
     source="docs/theory.md, section 4",
     equality=True,
     hypotheses={"Q ≠ 0": lambda case: case.drawn[:, 0] > 0},

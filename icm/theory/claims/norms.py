@@ -118,7 +118,7 @@ norm_limit = Claim(
     name="norm-limit",
     statement="N_p(Q) ≥ ‖Q‖₂ (E|ζ₁|^p)^{1/p}, with equality at rank one; the factor tends to 1, so N_p → ‖Q‖₂ as "
     "p → ∞.",
-    latex=r"N_p(Q) \ge \|Q\|_2\, (E|\zeta_1|^p)^{1/p} \xrightarrow{p\to\infty} \|Q\|_2",
+    latex=r"N_p(Q) \ge \|Q\|_2\, (E|\zeta_1|^p)^{1/p}, \qquad N_p(Q) \to \|Q\|_2 \quad (p \to \infty)",
     source="docs/theory.md, section 7",
     hypotheses={"H is a power": single, "Q ≠ 0": lambda case: case.drawn[:, 0] > 0},
     margin=above_limit,

@@ -59,7 +59,7 @@ never = Claim(
     name="wide-never-orthogonal",
     statement="With fewer than n positive singular values, not all equal, c·UVᵀ is optimal for no c and no finite H, "
     "however large its kinks: beside it F falls along g − ∇f at no less than half of the rate ‖g − ∇f‖².",
-    latex=r"\#\{i : g_i > 0\} < n,\ g \ne g_1 \mathbf 1 \implies F(c\,UV^\top) > F^*\ \text{for every}\ c",
+    latex=r"\#\{i : g_i > 0\} < n,\ g \ne g_1 \mathbf{1} \implies F(c\,UV^\top) > F^*\ \text{for every}\ c",
     source="the law of ‖UVᵀζ‖², docs/theory.md, section 10",
     hypotheses={"fewer than n positive singular values": _fewer, "g not all equal": unequal},
     margin=lambda case: beside(case, flat(case)),
@@ -133,7 +133,7 @@ width = Claim(
     "D = J σ_1(σ_1 + σ_m)/(2 r̃ σ_m) · ((1 − r̃²/σ_1²)₊)^{(n−m)/2 − 1}/B(m/2, (n−m)/2).",
     latex=r"\frac{\sigma^*_1}{\sigma^*_m} - 1 \ge \frac{g_1 - g_m}{g_m + D},\quad D = "
     r"\frac{J\sigma_1(\sigma_1+\sigma_m)}{2\tilde r\sigma_m}\,"
-    r"\frac{(1 - \tilde r^2/\sigma_1^2)_+^{(n-m)/2-1}}{\mathrm B(\frac m2, \frac{n-m}2)}",
+    r"\frac{(1 - \tilde r^2/\sigma_1^2)_+^{(n-m)/2-1}}{\mathrm{B}(\frac m2, \frac{n-m}2)}",
     source="a bound on the density of ‖Qζ‖ at the kink, here",
     hypotheses={
         "H is a r² with one kink": _one_kink,

@@ -1,0 +1,159 @@
+"""A report of claims as one page: no scripts, nothing loaded from elsewhere, formulas as MathML, pictures as SVG."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icm.mathml import mathml
+from icm.paths import check_output, write_bytes
+from icm.theory import Claim, Evidence, Expected, Report, Result, Rigour
+from icm.theory.report import LEFT_OUT
+from icm.verdicts import MEANING, WORDS, duration, margin, pieces, replay_line, verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Progress = Callable[[int, int, str], None]
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #222; --dim: #666; --line: #ddd; --page: #fff; --box: #f6f6f4;
+  --good: #087f5b; --bad: #c92a2a; --open: #b07000; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --dim: #a0a0a0; --line: #3c3c3c; --page: #1a1a1a;
+  --box: #242424; --good: #51cf9a; --bad: #ff7b7b; --open: #f0b429; } figure svg { background: #fff; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink);
+  background: var(--page); }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; } h3 { font-size: 1rem; margin: 2rem 0 .3rem; }
+.dim, figcaption, caption { color: var(--dim); font-size: .9rem; } caption { text-align: left; caption-side: bottom; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td.figure { white-space: nowrap; font-variant-numeric: tabular-nums; }
+.proved, .enclosed, .certified { color: var(--good); } .proved { font-weight: 600; }
+.refuted { color: var(--bad); } .inconclusive, .sampled { color: var(--open); }
+.odd { background: color-mix(in srgb, var(--bad) 14%, transparent); }
+pre { background: var(--box); padding: .6rem; overflow-x: auto; font-size: .85rem; } code { font-size: .9em; }
+figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; border-radius: 4px; }
+math { font-size: 1.05rem; overflow-x: auto; max-width: 100%; } a { color: inherit; }
+section { break-inside: avoid; } .verdict { font-weight: 600; }
+@media print { body { max-width: none; } .wide { overflow: visible; } }
+"""
+SHOWN = 400  # entries of a witness's matrices up to which they are printed
+
+
+def write_html(
+    report: Report, path: str | Path, witnesses: Path = Path("icm-witnesses"), progress: Progress | None = None
+) -> Path:
+    """Write the page of a report, whole or not at all; `witnesses` is the folder its replay lines name.
+
+    The pictures are computed here, by the library itself. Raises FileError for a path that cannot be written.
+    """
+    target = check_output(path, (".html", ".htm"))
+    tell = progress or (lambda done, total, what: None)
+    write_bytes(target, page(report, witnesses, tell).encode())
+    return target
+
+
+def page(report: Report, witnesses: Path, tell: Progress) -> str:
+    """The text of the page."""
+    from icm.plots.claims import ALL
+
+    figures = []
+    for index, picture in enumerate(ALL):
+        tell(index, len(ALL), f"drawing {picture.name}")
+        figure, caption = picture.draw()
+        figures.append(
+            f'<figure id="{picture.name}"><h3>{escape(picture.title)}</h3>{inline_svg(figure, picture.name)}'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+    tell(len(ALL), len(ALL), "writing the page")
+    settings = f"{report.instances} instances per claim, seed {report.seed}"
+    settings += ", with instances in ball arithmetic" if report.rigorous else ""
+    grades = "".join(f"<li>{escape(rigour.value)}</li>" for rigour in reversed(Rigour))
+    sections = "".join(section(report.claims[r.claim], r, witnesses) for r in report.results)
+    tone = "certified" if report.as_expected else "refuted"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>icm verify: {escape(verdict(report))}</title><style>{STYLE}</style></head><body>"
+        "<h1>The isotropic curvature model: its theorems and their evidence</h1>"
+        f'<p class="verdict {tone}">{escape(verdict(report))}.</p>'
+        f'<p class="dim">{escape(settings)}. {escape(LEFT_OUT)}</p>'
+        f"<h2>Claims</h2>{table(report)}<ul class='dim'>{grades}</ul>"
+        f"<h2>Pictures</h2>{''.join(figures)}<h2>Evidence</h2>{sections}</body></html>\n"
+    )
+
+
+def table(report: Report) -> str:
+    """One row per claim."""
+    heads = ("claim", "source", "met/tried", "evidence", "worst margin", "time")
+    rows = []
+    for result in report.results:
+        claim = report.claims[result.claim]
+        cell = " · ".join(f'<span class="{rigour}">{escape(words)}</span>' for rigour, words in pieces(result))
+        if result.expected is not Expected.HOLDS:
+            cell += f'<br><span class="dim">{escape(WORDS[result.expected])}</span>'
+        odd = "" if result.as_expected else ' class="odd"'
+        rows.append(
+            f'<tr{odd}><td><a href="#{escape(result.claim)}">{escape(result.claim)}</a></td>'
+            f"<td>{escape(claim.source)}</td><td class='figure'>{result.met}/{result.tried}</td><td>{cell}</td>"
+            f"<td class='figure'>{escape(margin(result))}</td><td class='figure'>{duration(result.seconds)}</td></tr>"
+        )
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    inner = f"<caption>{escape(MEANING)}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="wide"><table>{inner}</table></div>'
+
+
+def section(claim: Claim, result: Result, witnesses: Path) -> str:
+    """All that is known of one claim."""
+    parts = [f'<section id="{escape(claim.name)}"><h3>{escape(claim.name)}</h3><p>{escape(claim.statement)}</p>']
+    if claim.latex:
+        parts.append(mathml(claim.latex) or f"<p><code>{escape(claim.latex)}</code></p>")
+    word = "" if result.expected is Expected.HOLDS else f" {result.expected.value}."
+    parts.append(f'<p class="dim">{escape(claim.source)}.{escape(word)}</p><ul>')
+    parts += [f"<li>{piece(e)}</li>" for e in result.evidence]
+    if claim.hypotheses:
+        missed = ", ".join(f"{name} ({result.missed.get(name, 0)} missed it)" for name in claim.hypotheses)
+        parts.append(f'<li class="dim">hypotheses: {escape(missed)}</li>')
+    if result.open:
+        parts.append(f'<li class="dim">{result.open} instances open: their margins are not known well enough</li>')
+    parts.append("</ul>")
+    if result.witness is not None:
+        record = json.dumps(result.witness.to_dict()["instance"], ensure_ascii=False)
+        small = result.witness.instance.G.numel() <= SHOWN
+        parts.append(
+            f"<p>Witness: {escape(str(result.witness))}</p>"
+            + (f"<pre>{escape(record)}</pre>" if small else "")
+            + f"<pre>{escape(replay_line(claim.name, witnesses))}</pre>"
+        )
+    return "".join([*parts, "</section>"])
+
+
+def piece(evidence: Evidence) -> str:
+    """A piece of evidence in a line."""
+    text = f'<span class="{evidence.rigour}">{evidence.rigour}</span>, {escape(evidence.scope)}'
+    if evidence.margin == evidence.margin:
+        text += f": worst margin {evidence.margin:.3g} ± {evidence.error:.1g}"
+    if evidence.ties:
+        text += f", {evidence.ties} of them 0 to within their error"
+    return text + (f" <span class='dim'>({escape(evidence.note)})</span>" if evidence.note else "")
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """The figure as an <svg> element for a page that holds others: its ids begin with `name`, and nothing in it refers
+    to anything outside."""
+    import matplotlib
+
+    buffer = BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue().decode()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)

@@ -99,12 +99,13 @@ class _Run:
         self.enclosed: dict[str, list[Tally]] = {name: [] for name in self.claims}
 
     def rounds(self) -> None:
-        """Batches until every claim has met enough instances, or too many in vain."""
+        """Batches until every claim is decided on enough instances that meet its hypotheses, or tried too often."""
         begun = dict.fromkeys(self.claims, 0)
         for _ in range(_ROUNDS):
             tasks = []
             for name, claim in self.claims.items():
-                tried, met = (sum(getattr(t, field) for t in self.tallies[name]) for field in ("tried", "met"))
+                tried = sum(t.tried for t in self.tallies[name])
+                met = sum(t.met - t.open for t in self.tallies[name])
                 left = min(self.instances - met, _MOST * self.instances - tried)
                 if left > 0:
                     size = batch_size(claim, self.instances)

@@ -13,18 +13,25 @@ from types import MappingProxyType
 
 from proofs_check import (
     alignment,
+    attained,
+    beside,
     cap,
     certificate,
     concentration,
+    converse,
     convexity,
+    extremes,
     homogenisation,
     kink,
     moments,
     newton_schulz,
     norms,
     quartic,
+    refutations,
+    regions,
     stationarity,
     threshold,
+    uniqueness,
     wall,
     wide,
 )
@@ -41,16 +48,23 @@ PROOFS: Mapping[str, Proof] = MappingProxyType(
             alignment,
             stationarity,
             homogenisation,
+            converse,
             quartic,
             moments,
             cap,
+            attained,
             concentration,
+            extremes,
             kink,
             threshold,
+            regions,
             wide,
+            beside,
             wall,
             norms,
+            uniqueness,
             newton_schulz,
+            refutations,
             certificate,
         )
         for proof in theorems.PROOFS
@@ -62,8 +76,12 @@ class UnknownProof(LookupError):
     """No proof has this name; the message lists those there are."""
 
 
-def check(name: str) -> ProofOutcome:
-    """Check every step of the proof `name`. Raises UnknownProof."""
+def check(name: str, known: dict[str, ProofOutcome] | None = None) -> ProofOutcome:
+    """Check every step of the proof `name`, and the proofs that it needs. What is in `known` is not checked again, and
+    what is checked is put there. Raises UnknownProof."""
     if name not in PROOFS:
         raise UnknownProof(f"no proof is called {name!r}; there are {', '.join(PROOFS)}")
-    return run(PROOFS[name])
+    known = {} if known is None else known
+    if name not in known:
+        known[name] = run(PROOFS[name], [check(needed, known) for needed in PROOFS[name].needs])
+    return known[name]

@@ -39,7 +39,8 @@ def _list(names: Sequence[str], as_json: bool) -> None:
 
 
 def _print_json(names: Sequence[str]) -> list[ProofOutcome]:
-    results = [check(name) for name in names]
+    known: dict[str, ProofOutcome] = {}
+    results = [check(name, known) for name in names]
     print(json.dumps([result.to_dict() for result in results], ensure_ascii=False, indent=1))
     return results
 
@@ -48,8 +49,9 @@ def _print_trees(names: Sequence[str]) -> list[ProofOutcome]:
     from proofs_check.report import console, summary, tree
 
     screen, results = console(), []
+    known: dict[str, ProofOutcome] = {}
     for name in names:
-        results.append(check(name))
+        results.append(check(name, known))
         screen.print(tree(results[-1]))
     screen.print(summary(results), markup=False)
     return results

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proofs_check.algebra import nonnegative, nonnegatives, reals, same, zero
+from proofs_check.algebra import nonnegative, nonnegatives, reals, same, truth, zero
 from proofs_check.proof import Proof
 from proofs_check.sphere import LAW
 from proofs_check.step import cited, exact, symbolic
@@ -90,6 +90,43 @@ def rotations(flip: int = 1) -> str:
     return same(gain, s1 * g1 + s2 * g2, "2 × 2 with symbolic angles: ‖Qζ‖² and Tr(QGᵀ)")
 
 
+def words() -> Any:
+    """U_Q, V_Q, U, V and the diagonal σ, gᵀ as letters that do not commute; a factor's transpose is its inverse."""
+    import sympy as sp
+
+    return sp.symbols("U_Q V_Q U V S T", commutative=False)
+
+
+def similar(flip: int = 1) -> str:
+    """QGᵀ = U_Q · (S b T aᵀ) · U_Qᵀ with b = V_QᵀV, aᵀ = UᵀU_Q, in every dimension."""
+    import sympy as sp
+
+    left, right, u, v, s, t = words()
+    product = (left * s * right**-1) * (v * t * u**-1)
+    b, a_transposed = (right**-1 * v) ** flip, u**-1 * left
+    claim = left * (s * b * t * a_transposed) * left**-1
+    return truth(sp.expand(product - claim) == 0, "QGᵀ is similar to S b T aᵀ, as words in the factors")
+
+
+def aligned_product(order: int = 1) -> str:
+    """QGᵀ = U · S T · Uᵀ for Q = U S Vᵀ, and QᵀQ = V_Q · S² · V_Qᵀ for any Q."""
+    import sympy as sp
+
+    left, right, u, v, s, t = words()
+    product = (u * s * v**-1) * (v * t * u**-1)
+    claim = u * s * t * u**-1 if order == 1 else u * t * s * u**-1
+    truth(sp.expand(product - claim) == 0, "QGᵀ = U S T Uᵀ")
+    square = (right * s * left**-1) * (left * s * right**-1)
+    return truth(square == right * s**2 * right**-1, "QGᵀ for Q = U S Vᵀ, and QᵀQ, as words in the factors")
+
+
+def mean_at_most_largest(sign: int = 1) -> str:
+    """Σw_π(L − d_π) ≤ L for w ≥ 0, Σw = 1: the terms w(L − (L − d)); and σgD ≤ σg(D + e)."""
+    weight, largest, d, sigma, g, entry, e = nonnegatives("w L d sigma g D e")
+    nonnegative(sigma * g * (entry + e) - sigma * g * entry, "σ_ig_jD_ij rises with D_ij")
+    return nonnegative(weight * largest - weight * (largest - sign * d), "the term of one permutation")
+
+
 def squeeze(sign: int = 1) -> str:
     """F(Q) − (f(σ*) − ⟨g, σ*⟩) ≥ 0: what the trace inequality loses at Q, and what σ loses against the minimiser σ*."""
     f, inner, best = reals("f inner best")
@@ -100,28 +137,39 @@ def squeeze(sign: int = 1) -> str:
 
 SVD = cited(
     "svd",
-    "Q = U_Q diag(σ) V_Qᵀ and G = U diag(g) Vᵀ with square orthogonal factors; the trace is cyclic.",
+    "Q = U_Q diag(σ) V_Qᵀ and G = U diag(g) Vᵀ with square orthogonal factors.",
     "Horn and Johnson, Matrix Analysis, Theorem 2.6.3",
+)
+ALIGNED = symbolic(
+    "aligned-product",
+    "QGᵀ = U diag(σ) diag(g)ᵀ Uᵀ, with trace Σσ_ig_i, for Q = U diag(σ) Vᵀ; QᵀQ = V_Q diag(σ)² V_Qᵀ for every Q.",
+    aligned_product,
 )
 VON_NEUMANN_STEPS = (
     SVD,
+    symbolic("similar", "QGᵀ is similar to diag(σ) b diag(g)ᵀ aᵀ, a = U_QᵀU and b = V_QᵀV orthogonal.", similar),
     cited(
         "entries",
-        "Tr(QGᵀ) = Tr(diag(σ) b diag(g)ᵀ aᵀ) = Σ_{i,j≤k} σ_i g_j a_ij b_ij, a = U_QᵀU and b = V_QᵀV orthogonal.",
-        "definition of the matrix product; the trace is cyclic",
+        "Similar matrices have one trace, and that of diag(σ) b diag(g)ᵀ aᵀ is Σ_{i,j≤k} σ_i b_ij g_j a_ij.",
+        "Horn and Johnson, Matrix Analysis, section 1.3; definition of the matrix product",
     ),
     exact("entry-sums", "The double sum, with symbols for all entries.", entry_sums, "k ≤ 3"),
     symbolic("products", "σ_ig_ja_ijb_ij ≤ σ_ig_jD_ij with D_ij = ½(a_ij² + b_ij²).", products),
     symbolic("row-sums", "Rows and columns of D, i, j ≤ k, sum to at most 1: D is doubly substochastic.", row_sums),
     cited(
         "birkhoff",
-        "D lies entrywise below a doubly stochastic matrix, which is a mean of permutation matrices; so some "
-        "permutation π has Σ σ_ig_jD_ij ≤ Σ σ_ig_π(i).",
+        "A doubly substochastic matrix lies entrywise below a doubly stochastic one, which is a mean of permutation "
+        "matrices.",
         "Birkhoff; Horn and Johnson, Matrix Analysis, Theorem 8.7.2; Horn and Johnson, Topics in Matrix Analysis, "
         "Theorem 3.2.6",
     ),
+    symbolic("mean", "So some permutation π has Σσ_ig_jD_ij ≤ Σσ_ig_π(i).", mean_at_most_largest),
     symbolic("rearrangement", "Each exchange that puts two entries of π in order does not lose.", rearrangement),
-    cited("sorting", "Finitely many such exchanges make π the identity.", "bubble sort"),
+    cited(
+        "sorting",
+        "Finitely many exchanges, each of two entries that are out of order, make any permutation the identity.",
+        "Knuth, The Art of Computer Programming 3, section 5.2.2",
+    ),
     exact("by-summation", "The same from block sums of D instead of permutations.", summations, "k ≤ 4"),
     exact("rotations", "Equality for aligned factors, entry by entry.", rotations, "m = n = 2, all angles"),
 )
@@ -130,27 +178,22 @@ VON_NEUMANN = Proof(
     "von-neumann",
     "Tr(QGᵀ) ≤ Σ σ_ig_i, with equality if Q = U diag(σ) Vᵀ for the singular vectors of G.",
     "Su, arXiv 2511.00674, Lemma 4.1; docs/theory.md, section 2",
-    (
-        *VON_NEUMANN_STEPS,
-        cited(
-            "equality",
-            "For Q = U diag(σ) Vᵀ, a and b are identity matrices, and the sum of `entries` is Σ σ_ig_i.",
-            "UᵀU = I and VᵀV = I",
-        ),
-    ),
+    (*VON_NEUMANN_STEPS, ALIGNED),
 )
 ALIGNMENT = Proof(
     "alignment",
-    "Some optimum is Q* = U diag(σ*) Vᵀ, where σ* minimises f(σ) − ⟨g, σ⟩ over σ ≥ 0.",
+    "F ≥ min over σ ≥ 0 of f(σ) − ⟨g, σ⟩, which is F(U diag(σ) Vᵀ): that is optimal exactly if σ is; F(Q) ≥ "
+    "F(U diag(σ(Q)) Vᵀ).",
     "Su, arXiv 2511.00674, Proposition 3.1; docs/theory.md, section 2",
     (
         LAW,
+        *VON_NEUMANN_STEPS,
+        ALIGNED,
         cited(
             "invariance",
-            "‖U_Q diag(σ) V_Qᵀζ‖ = ‖diag(σ) V_Qᵀζ‖, which has the law of ‖diag(σ)ζ‖: E H(‖Qζ‖) = f(σ).",
-            "orthogonal matrices keep lengths; V_Qᵀζ is uniform",
+            "‖Qζ‖² = ⟨η, diag(σ)²η⟩ for η = V_Qᵀζ, which has the law of ζ: E H(‖Qζ‖) = f(σ).",
+            "`law`; definition of f",
         ),
-        *VON_NEUMANN_STEPS,
         symbolic("squeeze", "F(Q) ≥ f(σ) − ⟨g, σ⟩ ≥ f(σ*) − ⟨g, σ*⟩ = F(U diag(σ*) Vᵀ).", squeeze),
     ),
 )

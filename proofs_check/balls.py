@@ -75,6 +75,38 @@ def spread_below(factor: Fraction | int = 1) -> str:
     return f"{count} instances"
 
 
+def extremes(alphas: tuple[Fraction, ...], scale: Fraction | int = 1) -> str:
+    """w_1/w_n to the sign of α below (Σλ+αλ_1)/(Σλ+αλ_n) to that power for α < 2, and above it for α > 2, on the
+    instances; `scale` multiplies the α of the bound."""
+    for alpha in alphas:
+        for sigma in SPECTRA:
+            w, squares, a = power_weights(alpha, sigma), [x**2 for x in sigma], scale * alpha
+            bound = (sum(squares) + a * squares[0]) / (sum(squares) + a * squares[-1])
+            found, claim = (w[0] / w[-1], ball(bound)) if alpha > 0 else (w[-1] / w[0], ball(1 / bound))
+            where = f"α = {alpha}, σ = {tuple(map(str, sigma))}: {found} against {claim}"
+            truth(bool(found <= claim if alpha < 2 else found >= claim), where)
+    return f"{len(alphas) * len(SPECTRA)} instances"
+
+
+def gentle_extremes() -> str:
+    return extremes((Fraction(-1, 2), Fraction(1, 2), Fraction(1)))
+
+
+def steep_extremes() -> str:
+    return extremes((Fraction(3),))
+
+
+def steep_spread(scale: Fraction | int = 1) -> str:
+    """w_1/w_n − 1 ≤ scale·α(α−1)/(srank + α − 2) at α = 3 on the instances."""
+    alpha = Fraction(3)
+    for sigma in SPECTRA:
+        w, rank = power_weights(alpha, sigma), sum(x**2 for x in sigma) / max(sigma) ** 2
+        bound = ball(scale * alpha * (alpha - 1) / (rank + alpha - 2))
+        where = f"σ = {tuple(map(str, sigma))}: spread {w[0] / w[-1] - 1} against {bound}"
+        truth(bool(w[0] / w[-1] - 1 <= bound), where)
+    return f"{len(SPECTRA)} instances"
+
+
 def duality(scale: Fraction | int = 1) -> str:
     """With q = scale·∇h(v): ⟨q, v⟩ = h(v) to 12 digits, and ⟨q, v′⟩ < h(v′) for other v′."""
     forms: tuple[Rationals, ...] = (

@@ -15,7 +15,7 @@ from proofs_check.algebra import nonnegative, nonnegatives, positive, positives,
 from proofs_check.balls import ratio_below
 from proofs_check.homogenisation import FALLING, RISING
 from proofs_check.proof import Proof
-from proofs_check.sphere import GAUSS, gaussian_moments, power_of_form
+from proofs_check.sphere import GAUSS, GAUSSIAN_MOMENTS, power_of_form
 from proofs_check.stationarity import STATIONARITY
 from proofs_check.step import Step, cited, enclosed, exact, symbolic
 
@@ -60,6 +60,30 @@ def shift(half: int = 2) -> str:
     return nonnegative(b * psi - 2 * s * slope, "bψ(t) − 2s|ψ′(t)|, any ε ≥ 0")
 
 
+def line(sign: int = 1) -> str:
+    """Σz_j² = z_i² + B > 0 for B > 0, and (λ_1 − s)Σz_j² = Σ(λ_1 − λ_j)z_j² ≥ 0, term by term, λ_1 = λ_j + d."""
+    z = reals("z")[0]
+    rest, (value, d) = positives("B")[0], nonnegatives("lambda d")
+    positive(z**2 + rest, "Σz_j² > 0: s is C¹ on the line")
+    return nonnegative(((value + sign * d) - value) * z**2, "(λ_1 − λ_j)z_j²")
+
+
+def slope_bound(factor: int = 2) -> str:
+    """|ψ + 2x| ≤ (1 + 2b)ψ for |x| ≤ bψ, that is x = bψ − h and x = −bψ + h, h ≥ 0."""
+    b, psi, h = nonnegatives("b psi h")
+    for x, sign in ((b * psi - h, 1), (-b * psi + h, -1)):
+        nonnegative((1 + factor * b) * psi - sign * (psi + 2 * x), "(1 + 2b)ψ ∓ (ψ + 2x)")
+    return "both signs"
+
+
+def dominated(sign: int = 1) -> str:
+    """ψ(s+ε) = ψ(s+1) − d if ψ rises and ψ(s) − d if it falls: at most the sum of both, d ≥ 0."""
+    here, beyond, d = nonnegatives("psi_s psi_s1 d")
+    for value in (beyond - sign * d, here - sign * d):
+        nonnegative(here + beyond - value, "ψ(s) + ψ(s + 1) − ψ(s + ε)")
+    return "ψ rising and falling"
+
+
 def integrable(edge: int = 1) -> str:
     """E s^{α/2} ≤ λ_1^{α/2} E|ζ_1|^α for α < 0, which is finite for α = b − 1, b > 0.
 
@@ -95,7 +119,7 @@ def power_weights(slope: int = 1) -> str:
     """2ζ²(λ − s)ψ′ + αψζ² = αψλζ²/s for ψ = s^{α/2}; α E[ψζ²] = αw_i goes to the left side."""
     import sympy as sp
 
-    s, alpha = positives("s alpha")
+    (s,), (alpha,) = positives("s"), reals("alpha")
     square, value = nonnegatives("y lambda")
     psi = s ** (alpha / 2)
     left = 2 * square * (value - s) * sp.diff(psi, s) + alpha * psi * square
@@ -185,21 +209,36 @@ def bounded_ratio(top: int = 1) -> str:
 
 STEIN: tuple[Step, ...] = (
     GAUSS,
-    symbolic("gaussian-moments", "E ρ² = n, from E ρ^{2q} = 2^q(n/2)_q.", gaussian_moments),
+    GAUSSIAN_MOMENTS,
     symbolic("density", "z e^{−z²/2} = −(e^{−z²/2})′.", density),
     cited(
         "stein",
-        "E[z_iF(z)] = E ∂F/∂z_i for F = z_iψ(s + ε), n ≥ 2, which is at most a multiple of |z| and C¹ off the origin, "
-        "a point that almost every line misses.",
+        "E[z_iF(z)] = E ∂F/∂z_i if F is C¹ on almost every line along e_i and E|∂F/∂z_i| < ∞.",
         "Stein, Annals of Statistics 9 (1981) 1135, Lemma 1",
+    ),
+    symbolic(
+        "line",
+        "F = z_iψ(s + ε) is C¹ on lines along e_i with Σ_{j≠i}z_j² > 0, that is almost all for n ≥ 2, and 0 ≤ s ≤ λ_1.",
+        line,
+    ),
+    cited(
+        "bounded",
+        "ψ is bounded on [ε, λ_1 + ε].",
+        "Weierstrass: a continuous function on a compact interval is bounded",
     ),
     symbolic("by-parts", "∂(z_iψ(s))/∂z_i = ψ + 2ζ_i²(λ_i − s)ψ′; and E[z_i²ψ(s)] = E ρ² · w_i = n w_i.", by_parts),
     symbolic("shift", "|ζ_i²(λ_i − s)ψ′(s+ε)| ≤ bψ(s+ε) if |2sψ′/ψ| ≤ b for all s.", shift),
+    symbolic("slope-bound", "So |∂F/∂z_i| ≤ (1 + 2b)ψ(s + ε), which is bounded.", slope_bound),
     cited(
         "limit",
-        "As ε → 0 the identity for ψ(s + ε) becomes that for ψ: ψ(s + ε) lies between ψ(s) and ψ(s + 1), ψ being "
-        "monotone.",
-        "dominated convergence",
+        "Means converge if variables do almost surely and lie below one of finite mean.",
+        "dominated convergence; Rudin, Real and Complex Analysis, Theorem 1.34",
+    ),
+    symbolic(
+        "dominated",
+        "As ε → 0 the identity for ψ(s + ε) becomes that for ψ, monotone and continuous: ψ(s + ε) ≤ ψ(s) + ψ(s + 1), "
+        "times 1 + b at most, by `shift`.",
+        dominated,
     ),
     exact("powers", "n w_i = Eψ + 2E[ζ_i²(λ_i − s)ψ′] for ψ = s^q.", all_powers, "n ≤ 4, q ≤ 3"),
 )

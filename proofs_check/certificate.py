@@ -5,10 +5,13 @@ The reach: t = ‖σ*‖₂ satisfies H(κ_nt) ≤ ‖g‖₂t, κ_n = E|ζ_1|. 
 
 from __future__ import annotations
 
+from typing import Any
+
 from proofs_check.algebra import nonnegative, nonnegatives, positives, reals, zero
-from proofs_check.convexity import CONVEXITY, cauchy_schwarz
+from proofs_check.convexity import DIFFERENTIATION, cauchy_schwarz
 from proofs_check.proof import Proof
-from proofs_check.sphere import GAUSS
+from proofs_check.sphere import GAUSS, LAW
+from proofs_check.stationarity import gradient
 from proofs_check.step import cited, symbolic
 
 
@@ -70,12 +73,50 @@ def below(sign: int = 1) -> str:
     return nonnegative(size * t - sign * (size * t - c - d - e), "‖g‖₂t − H(κ_nt) = c + d + e")
 
 
+def chain_rule(factor: int = 2) -> str:
+    """d/dt h(‖(Q + tD)ζ‖²) = 2ψ(s)⟨Qζ, Dζ⟩ at t = 0, entry by entry: (x + ty)² for x = (Qζ)_i, y = (Dζ)_i."""
+    import sympy as sp
+
+    x, y, t = reals("x y t")
+    rest, slope = reals("c e")
+    psi = sp.Function("psi")
+
+    class Curve(sp.Function):
+        def fdiff(self, argindex: int = 1) -> Any:
+            return psi(self.args[0])
+
+    path = (x + t * y) ** 2 + rest + 2 * t * slope  # slope = Σ of x y over the other entries
+    found = sp.diff(Curve(path), t).subs(t, 0)
+    return zero(found - factor * psi(x**2 + rest) * (x * y + slope), "the derivative along D")
+
+
+def off_diagonal(sign: int = -1) -> str:
+    """E[ψ(s)ζ_iζ_j] = 0, i ≠ j: ζ_i → −ζ_i keeps s and turns the sign."""
+    import sympy as sp
+
+    psi = sp.Function("psi")
+    x, y, rest, a, b = reals("x y c a b")
+
+    def term(z: Any) -> Any:
+        return psi(a * z**2 + b * y**2 + rest) * z * y
+
+    return zero(term(x) + term(sign * x), "ψ(s)ζ_iζ_j at ζ_i and −ζ_i")
+
+
+def linear(sign: int = 1) -> str:
+    """⟨∇F, Q − Q*⟩ = ⟨∇F, Q⟩ + ⟨−∇F, Q*⟩ ≤ ⟨∇F, Q⟩ + ρ‖∇F‖, as ⟨−∇F, Q*⟩ = ‖∇F‖‖Q*‖ − c and ‖Q*‖ = ρ − d."""
+    size, best, c, d = nonnegatives("size best c d")
+    inner = reals("inner")[0]
+    bound = inner + (best + sign * d) * size
+    return nonnegative(bound - (inner + size * best - c), "the bound less ⟨∇F, Q − Q*⟩")
+
+
 CERTIFICATE = Proof(
     "certificate",
     "F(σ) − F* ≤ ⟨∇f − g, σ⟩ + ρ‖(g − ∇f)₊‖₂ for σ ≥ 0, ρ ≥ ‖σ*‖₂; and t = ‖σ*‖₂ has H(κ_nt) ≤ ‖g‖₂t.",
     "docs/theory.md, section 9",
     (
-        *CONVEXITY.steps,
+        LAW,
         cited(
             "subgradient",
             "f is convex: F(σ) − F* ≤ ⟨∇f − g, σ − σ*⟩, ∇f a gradient or any subgradient at σ.",
@@ -96,5 +137,28 @@ CERTIFICATE = Proof(
         ),
         symbolic("below", "f(σ*) ≤ ⟨g, σ*⟩ ≤ ‖g‖₂t, for F* ≤ F(0) = 0.", below),
     ),
+    needs=("convexity", "alignment"),
 )
-PROOFS = (CERTIFICATE,)
+MATRIX = Proof(
+    "certificate-matrix",
+    "F(Q) − F* ≤ ⟨∇F(Q), Q⟩ + ρ‖∇F(Q)‖_F for every Q = U diag(σ) Vᵀ and ρ ≥ ‖Q*‖_F = ‖σ*‖₂, "
+    "∇F(Q) = U diag(∇f(σ)) Vᵀ − G; ρ as in `certificate`.",
+    "docs/theory.md, section 9",
+    (
+        LAW,
+        *DIFFERENTIATION,
+        symbolic("chain-rule", "∂_D E H(‖Qζ‖) = E[2ψ(s)⟨Qζ, Dζ⟩] = ⟨Q E[2ψ(s)ζζᵀ], D⟩.", chain_rule),
+        symbolic("gradient", "2σ_iE[ψ(s)ζ_i²] = ∂f/∂σ_i.", gradient),
+        symbolic(
+            "off-diagonal", "With η = Vᵀζ, E[ψ(s)η_iη_j] = 0 for i ≠ j: Q E[2ψζζᵀ] = U diag(∇f) Vᵀ.", off_diagonal
+        ),
+        cited(
+            "subgradient",
+            "F is convex: F(Q) − F* ≤ ⟨∇F(Q), Q − Q*⟩.",
+            "Rockafellar, Convex Analysis, Theorem 25.1",
+        ),
+        symbolic("linear", "With ⟨−∇F, Q*⟩ ≤ ‖∇F‖_F‖Q*‖_F that is at most the bound.", linear),
+    ),
+    needs=("convexity", "alignment", "certificate"),
+)
+PROOFS = (CERTIFICATE, MATRIX)

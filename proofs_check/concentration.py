@@ -25,10 +25,10 @@ def variance(factor: int = 2) -> str:
     return zero(left - factor / (n + 2) * (n * second / first**2 - 1), "with symbols n, t₁ = Σλ, t₂ = Σλ²")
 
 
-def shares() -> str:
+def shares(sign: int = 1) -> str:
     """Σ λ_iζ_i²/s = 1: split off one index; so Σ p_i = 1."""
     one, rest = positives("x rest")
-    return zero(one / (one + rest) + rest / (one + rest) - 1, "x/s + rest/s = 1 for s = x + rest")
+    return zero(one / (one + sign * rest) + rest / (one + rest) - 1, "x/s + rest/s = 1 for s = x + rest")
 
 
 def difference(sign: int = 1) -> str:
@@ -72,10 +72,10 @@ def product_of_gaps(sign: int = 1) -> str:
     return nonnegative((x - a) * (b - x), "x = a + d, b = x + e")
 
 
-def cosine() -> str:
+def cosine(power: int = 2) -> str:
     """cos(g, σ) = m/√(E x²) for weights σ_i²/Σσ² and g = xσ: ⟨g, σ⟩ = Σxσ², ‖g‖² = Σx²σ²."""
     x, sigma = positives("x sigma")
-    zero((x * sigma) * sigma - x * sigma**2, "the terms of ⟨g, σ⟩")
+    zero((x * sigma) * sigma - x * sigma**power, "the terms of ⟨g, σ⟩")
     inner, square, size = positives("M N S")
     return zero(inner**2 / (square * size) - (inner / size) ** 2 / (square / size), "cos² = m²/E x²")
 
@@ -114,16 +114,42 @@ SPREAD = Proof(
         enclosed("instances", "The bound in balls.", spread_below, "α = ½, 1, 2 for n = 2, 3"),
     ),
 )
+
+
+def monotone_angle(sign: int = 1) -> str:
+    """cos² = 4(1+ε)/(2+ε)² falls in ε, its derivative being −4ε/(2+ε)³, and is 1 − (ε/(2+ε))²."""
+    import sympy as sp
+
+    (epsilon,) = nonnegatives("epsilon")
+    square = 4 * (1 + epsilon) / (2 + epsilon) ** 2
+    zero(sp.diff(square, epsilon) + sign * 4 * epsilon / (2 + epsilon) ** 3, "the derivative")
+    nonnegative(4 * epsilon / (2 + epsilon) ** 3, "it falls")
+    return zero(1 - square - (epsilon / (2 + epsilon)) ** 2, "cos² falls in ε, and sin = ε/(2+ε)")
+
+
 ANGLE = Proof(
-    "concentration-angle",
+    "ratios-angle",
     "If x_i = g_i/σ_i lie in [a, a(1+ε)], then cos(g, σ) ≥ 2√(1+ε)/(2+ε), and 1 − cos(g, σ) ≤ ε²/8.",
     "Kantorovich's inequality; docs/theory.md, section 4",
     (
         symbolic("cosine", "cos² = m²/E x² in the weights σ_i²/Σσ².", cosine),
         symbolic("gaps", "(x − a)(b − x) ≥ 0.", product_of_gaps),
-        cited("mean", "So E(x−a)(b−x) ≥ 0.", "a mean of terms ≥ 0"),
+        cited("mean", "So E(x−a)(b−x) ≥ 0.", "a mean of terms ≥ 0 is ≥ 0"),
         symbolic("kantorovich", "m²/E x² ≥ 4ab/(a+b)².", reverse_holder),
         symbolic("angle", "That is 4(1+ε)/(2+ε)², and 1 − 2√(1+ε)/(2+ε) ≤ ε²/8.", small_angle),
     ),
 )
-PROOFS = (VARIANCE, SPREAD, ANGLE)
+UPDATE_ANGLE = Proof(
+    "concentration-angle",
+    "For H = c r^{2+α}, 0 ≤ α ≤ 2, and ε = α/srank: cos(g, σ) ≥ 2√(1+ε)/(2+ε), that is sin(g, σ) ≤ ε/(2+ε).",
+    "Kantorovich's inequality; docs/theory.md, section 4",
+    (
+        symbolic(
+            "falls",
+            "2√(1+ε)/(2+ε) falls in ε: max R/min R − 1 ≤ α/srank may stand for ε; and sin² = (ε/(2+ε))².",
+            monotone_angle,
+        ),
+    ),
+    needs=("concentration-spread", "ratios-angle"),
+)
+PROOFS = (VARIANCE, SPREAD, ANGLE, UPDATE_ANGLE)

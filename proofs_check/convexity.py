@@ -39,23 +39,43 @@ def slacks(sign: int = 1) -> str:
     return nonnegative(b + sign * c, "b + c ≥ 0 for slacks b, c ≥ 0")
 
 
+def integrand(sign: int = 1) -> str:
+    """t H(x) + (1−t) H(y) − H(z) = b + c ≥ 0 for every ζ, with the slacks of the module."""
+    t, high, low = reals("t H_x H_y")
+    b, c = nonnegatives("b c")
+    between = t * high + (1 - t) * low - sign * c
+    return nonnegative(t * high + (1 - t) * low - (between - b), "the chord of σ ↦ H(‖Qζ‖) at one ζ")
+
+
 TRIANGLE = (
     symbolic("cauchy-schwarz", "⟨a, b⟩ ≤ ‖a‖‖b‖ in every dimension.", cauchy_schwarz),
     symbolic("triangle", "‖p + q‖ ≤ ‖p‖ + ‖q‖, so ‖(tP + (1−t)Q)ζ‖ ≤ t‖Pζ‖ + (1−t)‖Qζ‖.", triangle),
 )
 
+CURVATURE = cited(
+    "curvature",
+    "H(z) = H(tx + (1−t)y) − b with b ≥ 0 as H is nondecreasing and z ≤ tx + (1−t)y, and "
+    "H(tx + (1−t)y) = tH(x) + (1−t)H(y) − c with c ≥ 0 as H is convex.",
+    "definitions of nondecreasing and convex",
+)
+DIFFERENTIATION = (
+    *TRIANGLE,
+    CURVATURE,
+    symbolic("integrand", "Q ↦ H(‖Qζ‖) is convex for every ζ, and so is σ ↦ H(‖diag(σ)ζ‖).", integrand),
+    cited(
+        "derivative",
+        "If x ↦ h(x, ζ) is convex for every ζ and E h finite, E h has the one-sided derivatives E h′(x, ζ; d), and is "
+        "differentiable at x exactly if h(·, ζ) is for almost every ζ.",
+        "Bertsekas, JOTA 12 (1973) 218, Propositions 2.1 to 2.3",
+    ),
+)
 CONVEXITY = Proof(
     "convexity",
     "F(Q) = −Tr(QGᵀ) + E H(‖Qζ‖) is convex in Q for H convex and nondecreasing.",
     "Su, arXiv 2511.00674; docs/theory.md, section 1",
     (
         *TRIANGLE,
-        cited(
-            "curvature",
-            "H(z) = H(tx + (1−t)y) − b with b ≥ 0 as H is nondecreasing and z ≤ tx + (1−t)y, and "
-            "H(tx + (1−t)y) = tH(x) + (1−t)H(y) − c with c ≥ 0 as H is convex.",
-            "definitions of nondecreasing and convex",
-        ),
+        CURVATURE,
         symbolic("slacks", "tF(P) + (1−t)F(Q) − F(tP + (1−t)Q) = E(b + c) ≥ 0.", slacks),
         LAW,
     ),

@@ -52,6 +52,15 @@ def pointwise(slope: int = 1, rising: bool = True) -> str:
     return nonnegative(claim if rising else -claim, "the sign of the integrand, λ_i = λ_j + d, d ≥ 0")
 
 
+def quotient(power: int = 2) -> str:
+    """m = ±P/(s − s′)² ≥ 0 for P = (ψ(s) − ψ(s′))(s − s′) and s ≠ s′."""
+    apart, change = reals("t D")
+    size, gap = positives("P u")
+    m = change * apart / apart**power
+    zero(m * apart - change, "m(s − s′) = ψ(s) − ψ(s′)")
+    return nonnegative(size / gap**power, "m = P/(s − s′)², P ≥ 0; −m for P ≤ 0")
+
+
 def on_powers(n: int, q: int, slope: int = 1) -> str:
     """slope·(w_1 − w_2) ≥ 0 for ψ = s^q, λ_1 = λ_2 + d: a polynomial in d and the λ_i, no coefficient negative."""
     names = " ".join(f"l{i}" for i in range(1, n))
@@ -88,17 +97,18 @@ def falling() -> str:
     return pointwise(-1, rising=False)
 
 
-QUOTIENT = cited(
-    "quotient",
-    "ψ(s) − ψ(s′) = m(s − s′) with m ≥ 0 if ψ is nondecreasing, and with −m if it is nonincreasing.",
-    "m is the quotient of differences, and 0 where s = s′",
+MONOTONE = cited(
+    "monotone",
+    "(ψ(s) − ψ(s′))(s − s′) is ≥ 0 if ψ is nondecreasing, ≤ 0 if it is nonincreasing, for s and s′ in its range.",
+    "definition of a monotone function",
 )
 SWAP: tuple[Step, ...] = (
     symbolic("swap", "s − s′ = (λ_i − λ_j)(ζ_i² − ζ_j²), s′ being s with ζ_i and ζ_j exchanged.", swap),
     symbolic(
         "symmetrise", "2(w_i − w_j) = E[(ψ(s) − ψ(s′))(ζ_i² − ζ_j²)], as ζ with an exchange has its law.", symmetrise
     ),
-    QUOTIENT,
+    MONOTONE,
+    symbolic("quotient", "So ψ(s) − ψ(s′) = ±m(s − s′) with m ≥ 0, m = 0 where s = s′.", quotient),
 )
 RISING = (
     *SWAP,

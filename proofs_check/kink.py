@@ -10,11 +10,11 @@ Source: Su, arXiv 2511.00674, Theorem 2 and Proposition 3.4; docs/theory.md, sec
 from __future__ import annotations
 
 from proofs_check.algebra import nonnegative, nonnegatives, positive, positives, reals, zero
-from proofs_check.convexity import CONVEXITY
+from proofs_check.convexity import DIFFERENTIATION
 from proofs_check.proof import Proof
-from proofs_check.sphere import DIFFERENTIATION, MOMENTS
-from proofs_check.step import Step, cited, joined, symbolic
-from proofs_check.wide import WIDE
+from proofs_check.sphere import MOMENTS, OPEN_SETS, POSITIVE_MEAN, moment
+from proofs_check.stationarity import REFLECTED
+from proofs_check.step import Step, cited, symbolic
 
 
 def on_the_kink(power: int = 2) -> str:
@@ -60,9 +60,10 @@ def support(sign: int = 1) -> str:
 
 def gap(sign: int = 1) -> str:
     """The derivative of f − ⟨g, ·⟩ along r̃v is r̃ times right minus left side of the criterion; r̃ > 0 keeps its sign."""
-    r = positives("r")[0]
+    r, n = positives("r n")
     left, jump, mean, h, inner = reals("A J mean h gv")
-    derivative = r * (left * mean + jump * h) - r * inner
+    moved = r * n * mean * moment(1, n=n)  # E d = r̃Σv_i E ζ_i², Σv_i = n·mean(v)
+    derivative = left * moved + jump * r * h - r * inner
     return zero(derivative / r - (left * mean + sign * jump * h - inner), "F′(r̃1; r̃v)/r̃")
 
 
@@ -91,6 +92,37 @@ def enough(sign: int = 1) -> str:
     return nonnegative((jump + d) * h - (jump * h - sign * e), "(J + d)h(v) − ⟨q, v⟩")
 
 
+def positive_hinge(at: int = 1) -> str:
+    """Σv_jζ_j² = v_i at ζ = e_i, where the others' ζ_j² are 0."""
+    (v,), (others,) = positives("v_i"), reals("v_j")
+    return positive(v * at**2 + others * (1 - at**2), "the form at e_i")
+
+
+def continuous(bound: int = 1) -> str:
+    """|x₊ − y₊| ≤ |x − y|: both ≥ 0, both ≤ 0, and x = p ≥ 0 ≥ y = −q."""
+    p, q = nonnegatives("p q")
+    for apart, change in ((p, p), (p, 0), (p + q, p)):
+        nonnegative(bound * apart - change, "|x − y| − |x₊ − y₊|, x₊ ≥ y₊")
+    return "all signs of x and y"
+
+
+def degree(power: int = 1) -> str:
+    """⟨q, tv⟩/h(tv) = ⟨q, v⟩/h(v), as (td)₊ = td₊ for t > 0."""
+    t, h, up = positives("t h up")
+    inner = reals("qv")[0]
+    zero(t * up - t**power * up, "(td)₊ = t d₊ for d > 0; both are 0 for d ≤ 0")
+    return zero(t * inner / (t * h) - inner / h, "the quotient at tv")
+
+
+def mean_of_permutations(fewer: int = 1) -> str:
+    """(k−1)! of the k! permutations put σ_j in place i, for every i and j: the mean there is Σσ_j (k−1)!/k!."""
+    import sympy as sp
+
+    k, total = positives("k S")
+    share = sp.gamma(k + 1 - fewer) / sp.gamma(k + 1)
+    return zero(sp.gammasimp(total * share) - total / k, "the mean in any place with symbol k")
+
+
 def exchange(sign: int = 1) -> str:
     """An exchange of σ_i and σ_j in s is undone by one of ζ_i and ζ_j, and keeps gσ_i + gσ_j."""
     first, second, x, y, rest, g = reals("s_i s_j x y c g")
@@ -109,47 +141,61 @@ def room(sign: int = 1) -> str:
 
 CRITERION: tuple[Step, ...] = (
     *MOMENTS,
-    DIFFERENTIATION,
+    *DIFFERENTIATION,
     symbolic("on-the-kink", "‖Qζ‖ = r̃ for every ζ if Q = r̃UVᵀ, m ≥ n.", on_the_kink),
     symbolic("direction", "Along σ = r̃(1 + tv) the length moves by d = r̃Σv_iζ_i².", direction),
     symbolic("one-sided", "H moves by Ad + (B−A)d₊.", one_sided),
     symbolic("gap", "So (f − ⟨g, ·⟩)′(r̃1; r̃v) = r̃(A·mean(v) + (B−A)h(v) − ⟨g, v⟩), E ζ_i² = 1/n.", gap),
+    REFLECTED,
     cited(
         "first-order",
-        "f − ⟨g, ·⟩ is convex and r̃1 inside σ ≥ 0: r̃1 is a minimum exactly if this is ≥ 0 for all v. By the alignment "
-        "theorem r̃UVᵀ is then a minimum of F, and only then.",
-        "Rockafellar, Convex Analysis, Theorem 23.2 and section 27; the proof of `alignment`",
+        "A finite convex function has a minimum at r̃1 exactly if its derivatives there along all v are ≥ 0.",
+        "Rockafellar, Convex Analysis, Theorem 23.2 and section 27",
     ),
 )
+CRITERION_NEEDS = ("convexity", "alignment")  # f − ⟨g, ·⟩ is convex, and r̃UVᵀ optimal exactly if r̃1 is
 SUPPORT: tuple[Step, ...] = (
     symbolic("support", "max over ξ ∈ [A, B] of ξd is Ad + (B−A)d₊, at ξ = A + (B−A)1{d > 0}.", support),
     cited(
+        "alaoglu",
+        "{ξ: A ≤ ξ ≤ B} is convex and weak-* compact in L^∞ of the sphere, being closed and bounded.",
+        "Banach and Alaoglu; Rudin, Functional Analysis, Theorem 3.15",
+    ),
+    cited(
+        "image",
+        "So is its image {(E[ξζ_i²])_i} under a linear map that is weak-* continuous, as ζ_i² is in L¹.",
+        "definition of the weak-* topology; continuous images of compact sets are compact",
+    ),
+    cited(
         "hull",
-        "{(E[ξζ_i²])_i: A ≤ ξ ≤ B} is convex and compact, and a vector is in a closed convex set exactly if it lies "
-        "below the support function everywhere.",
-        "Banach and Alaoglu; Rockafellar, Convex Analysis, Theorem 13.1",
+        "A vector is in a closed convex set exactly if it lies below the support function everywhere.",
+        "Rockafellar, Convex Analysis, Theorem 13.1",
     ),
 )
 
 FINITE: tuple[Step, ...] = (
     symbolic("room", "A < n min g leaves q = g − A/n > 0.", room),
     symbolic("some-positive", "v ≤ 0, v ≠ 0 has ⟨q, v⟩ < 0: if ⟨q, v⟩ ≥ 0 and v ≠ 0, some v_i > 0.", some_positive),
-    cited(
+    OPEN_SETS,
+    POSITIVE_MEAN,
+    symbolic(
         "positive-hinge",
-        "Some v_i > 0 makes (Σv_jζ_j²)₊ = v_i > 0 at ζ = e_i and positive nearby, so h(v) > 0.",
-        "a continuous function ≥ 0 that is positive somewhere has a positive mean, open sets having positive measure",
+        "Some v_i > 0 makes Σv_jζ_j² = v_i > 0 at ζ = e_i, positive nearby, as it is continuous, and so h(v) > 0.",
+        positive_hinge,
     ),
+    symbolic("continuous", "|h(v) − h(w)| ≤ E Σ|v_i − w_i|ζ_i²: h is continuous.", continuous),
+    symbolic("degree", "⟨q, v⟩/h(v) is homogeneous of degree 0: ‖v‖ = 1 is enough.", degree),
     cited(
         "maximum",
-        "On the compact set ‖v‖ = 1, ⟨q, v⟩ ≥ 0, where h is continuous and positive, ⟨q, v⟩/h(v) has a finite maximum "
-        "J; it is homogeneous of degree 0.",
+        "On the compact set ‖v‖ = 1, ⟨q, v⟩ ≥ 0, the continuous ⟨q, v⟩/h(v) has a finite maximum J; else it is < 0.",
         "Weierstrass: a continuous function on a compact set attains its maximum",
     ),
 )
 
 ORTHOGONALISATION = Proof(
     "orthogonalisation",
-    "r̃UVᵀ is optimal iff some ξ ∈ [A, B] has E[ξζ_i²] = g_i; for g > 0 and A < n min g some finite B does it.",
+    "r̃UVᵀ is optimal iff some ξ ∈ [A, B] has E[ξζ_i²] = g_i; for g > 0 and A < n min g every "
+    "B ≥ A + J(g − A/n) does it, J(q) = max ⟨q, v⟩/h(v) < ∞.",
     "Su, arXiv 2511.00674, Theorem 2; docs/theory.md, section 10, (10)",
     (
         *CRITERION,
@@ -157,26 +203,29 @@ ORTHOGONALISATION = Proof(
         *FINITE,
         symbolic("enough", "B ≥ A + J makes the criterion hold for every v.", enough),
     ),
+    needs=CRITERION_NEEDS,
 )
 KINK_NEEDED = Proof(
     "kink-needed",
-    "If cUVᵀ, c > 0, is optimal and H is differentiable at c, all g_i are equal; for equal g_i some optimum is cUVᵀ.",
+    "If cUVᵀ, c > 0, is optimal and H is differentiable at c, all g_i are equal; for equal g_i, if there is an "
+    "optimum, some cUVᵀ is one.",
     "Su, arXiv 2511.00674, Proposition 3.4; docs/theory.md, section 4",
-    joined(
+    (
         *CRITERION,
         symbolic(
             "flat-slopes",
             "k = n, A = B (H differentiable at c): the criterion at v = ±e_i leaves g_i = A/n.",
             flat_slopes,
         ),
-        *WIDE.steps,
         symbolic("exchange", "g_i = g_j: an optimal σ stays optimal if σ_i and σ_j are exchanged.", exchange),
-        *CONVEXITY.steps,
+        cited("generated", "Exchanges generate all permutations.", "Knuth, The Art of Computer Programming 3, 5.2.2"),
         cited(
-            "mean",
-            "The mean of an optimal σ over all permutations is optimal, as F is convex, and has equal entries.",
-            "minima of a convex function are a convex set",
+            "minima",
+            "The minima of a convex function are a convex set, which contains the means of its points.",
+            "Rockafellar, Convex Analysis, Theorem 4.6",
         ),
+        symbolic("mean", "The mean of σ over all k! permutations has equal entries Σσ_j/k.", mean_of_permutations),
     ),
+    needs=(*CRITERION_NEEDS, "wide-never-orthogonal"),
 )
 PROOFS = (ORTHOGONALISATION, KINK_NEEDED)

@@ -33,6 +33,19 @@ def one_place(base: int = 1) -> str:
     return zero((k + 1) * ratio - (k + sp.Rational(1, 2)) * value, "(k+1)c_{k+1} = (k+½)λc_k with symbols k, λ")
 
 
+def terms(power: int = 1) -> str:
+    """q!/(k!r) λ^kμ · (½)_k m/(n/2)_q, one index split off and r, μ, m the products of the others."""
+    import sympy as sp
+
+    n, value, rest, mu, m = positives("n lambda r mu m")
+    k, q = counts("k q")
+    share = sp.gamma(sp.Rational(1, 2) + k) / sp.gamma(sp.Rational(1, 2))
+    over = sp.gamma(n / 2 + q) / sp.gamma(n / 2)
+    term = sp.factorial(q) / (sp.factorial(k) * rest) * (value**k * mu) ** power * (share * m / over)
+    claim = sp.factorial(q) / over * (value**k * share / sp.factorial(k)) * (mu * m / rest)
+    return zero(term / claim - 1, "one term of the sum with symbols k, q, n")
+
+
 def coefficients(highest: int, t: tuple[Any, ...]) -> list[Any]:
     """c_0 … c_q from q c_q = ½ Σ_{j=1..q} t_j c_{q−j}."""
     import sympy as sp
@@ -91,10 +104,10 @@ STEPS = (
     *MOMENTS,
     cited(
         "multinomial",
-        "s^q = Σ q!/(Πk_i!) Π (λ_iζ_i²)^{k_i} over Σk_i = q; with the moments of ζ, E s^q = (q!/(n/2)_q) Σ Π "
-        "λ_i^{k_i}(½)_{k_i}/k_i!.",
+        "s^q = Σ q!/(Πk_i!) Π (λ_iζ_i²)^{k_i} over Σk_i = q.",
         "multinomial theorem",
     ),
+    symbolic("terms", "So E s^q = (q!/(n/2)_q) Σ Π λ_i^{k_i}(½)_{k_i}/k_i!.", terms),
     symbolic("series", "(1−x)^{−a} = Σ (a)_k x^k/k!.", series),
     symbolic("one-place", "λ^k(½)_k/k! is the coefficient of x^k in (1 − xλ)^{−½}.", one_place),
     cited("cauchy", "The sum over Σk_i = q is the coefficient c_q of x^q in the product over i.", "product of series"),

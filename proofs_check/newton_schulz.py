@@ -42,6 +42,13 @@ def five_times() -> str:
     return out_of_order(Fraction(1, 10), Fraction(1), 5)
 
 
+def normalised(times: int = 5) -> str:
+    """5/13 and 12/13, whose squares sum to 1, as do the singular values of G/‖G‖_F."""
+    x, y = Fraction(5, 13), Fraction(12, 13)
+    truth(x * x + y * y == 1, "x² + y² = 1")
+    return out_of_order(x, y, times)
+
+
 NEWTON_SCHULZ = Proof(
     "newton-schulz-monotone",
     "x ↦ 3.4445x − 4.7750x³ + 2.0315x⁵ is nondecreasing on [0, 1], once or five times.",
@@ -49,6 +56,7 @@ NEWTON_SCHULZ = Proof(
     (
         Step("once", Kind.EXACT, "x = 11/20 < y = 1 have p(x) > p(y).", once),
         Step("five-times", Kind.EXACT, "x = 1/10 < y = 1 are out of order after five applications.", five_times),
+        Step("normalised", Kind.EXACT, "5/13 and 12/13, the singular values of a G/‖G‖_F, after five.", normalised),
     ),
     refutes=True,
 )

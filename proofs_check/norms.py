@@ -6,7 +6,8 @@ Source: docs/theory.md, section 7.
 
 from __future__ import annotations
 
-from proofs_check.algebra import nonnegative, nonnegatives, positives, reals, zero
+from proofs_check.algebra import nonnegative, nonnegatives, positive, positives, reals, zero
+from proofs_check.cap import integrable
 from proofs_check.convexity import TRIANGLE
 from proofs_check.proof import Proof
 from proofs_check.quartic import second_moment
@@ -39,6 +40,32 @@ def largest(sign: int = 1) -> str:
     return nonnegative((value + sign * d) * square - value * square, "(λ_1 − λ_i)ζ_i²")
 
 
+def corner(sign: int = 1) -> str:
+    """s − λ_1ζ_1² = Σ_{i>1}λ_iζ_i² ≥ 0, and 0 if λ_1 alone is not 0."""
+    top, value, square, other = nonnegatives("lambda_1 lambda_i y x")
+    s = top * square + sign * value * other
+    zero(s.subs(value, 0) - top * square, "s = λ_1ζ_1² at rank one")
+    return nonnegative(s - top * square, "λ_iζ_i², the terms of s − λ_1ζ_1²")
+
+
+def corner_power(sign: int = 1) -> str:
+    """(λζ²)^{p/2} = (σ|ζ|)^p for λ = σ²; and x^p rises: (x + d)^p ≥ x^p by its derivative."""
+    import sympy as sp
+
+    sigma, y, p, x = positives("sigma y p x")
+    zero(sp.log(((sigma * y) ** 2) ** (p / 2) / (sigma**p * y**p)).expand(force=True), "(λ_1ζ_1²)^{p/2} = σ_1^p|ζ_1|^p")
+    return positive(sign * sp.diff(x**p, x), "x^p rises")
+
+
+def rising_power(sign: int = 1) -> str:
+    """x^p and m^{1/p} rise."""
+    import sympy as sp
+
+    x, p = positives("x p")
+    positive(sign * sp.diff(x**p, x), "(x^p)′ > 0")
+    return positive(sp.diff(x ** (1 / p), x), "(m^{1/p})′ > 0")
+
+
 def corner_moment(share: int = 1) -> str:
     """E|ζ_1|^{p+2}/E|ζ_1|^p = (p+1)/(p+n) for every n and p, and tends to 1."""
     import sympy as sp
@@ -49,6 +76,20 @@ def corner_moment(share: int = 1) -> str:
     lower = sp.gamma((p + 1) / 2) / sp.gamma((n + p) / 2)
     zero(sp.gammasimp(upper / lower) - (p + share) / (p + n), "the ratio of neighbouring moments")
     return zero(sp.limit((p + share) / (p + n), p, sp.oo) - 1, "the ratio with symbols n, p, and its limit")
+
+
+def squeezed(sign: int = 1) -> str:
+    """N_p lies between σ_1κ and σ_1 for κ = (E|ζ_1|^p)^{1/p} ≤ 1: its distance from σ_1 is at most σ_1(1 − κ)."""
+    sigma, kappa, d = nonnegatives("sigma kappa d")
+    return nonnegative(sigma * (1 - kappa) - (sigma - (sigma * kappa + sign * d)), "σ_1(1 − κ) − (σ_1 − N_p)")
+
+
+def on_the_level(sign: int = 1) -> str:
+    """F(V) = F* + d with F = mean − gain, and the mean at V that at Q* less e: ⟨G, Q*⟩ − ⟨G, V⟩ = d + e."""
+    mean, gain = reals("h q")
+    d, e = nonnegatives("d e")
+    other = mean - sign * e
+    return nonnegative(gain - (other - (mean - gain + d)), "⟨G, Q*⟩ − ⟨G, V⟩ = d + e")
 
 
 def best_length(shift: int = 1) -> str:
@@ -96,53 +137,91 @@ def steepest(scale: int = 1) -> str:
     return zero(slope.subs(t, scale * dual / weight), "the derivative at t = N†/l")
 
 
+MINKOWSKI = (
+    LAW,
+    *TRIANGLE,
+    cited(
+        "minkowski",
+        "‖X + Y‖_p ≤ ‖X‖_p + ‖Y‖_p for p ≥ 1, here for X = ‖Pζ‖ and Y = ‖Qζ‖.",
+        "Minkowski's inequality; Rudin, Real and Complex Analysis, Theorem 3.5",
+    ),
+    symbolic("rising-power", "‖(P + Q)ζ‖^p ≤ (X + Y)^p, as x^p rises: N_p(P + Q) ≤ ‖X + Y‖_p.", rising_power),
+)
+CORNER = (
+    *MOMENTS,
+    symbolic("corner", "s ≥ λ_1ζ_1², with equality at rank one.", corner),
+    symbolic("corner-power", "So ‖Qζ‖^p ≥ σ_1^p|ζ_1|^p, and N_p(Q) ≥ σ_1(E|ζ_1|^p)^{1/p}.", corner_power),
+    symbolic("corner-positive", "E|ζ_1|^p is finite and > 0.", integrable),
+)
+LIMIT = (
+    *CORNER,
+    symbolic("largest", "s ≤ λ_1 for every ζ: N_p(Q) ≤ ‖Q‖₂.", largest),
+    symbolic("corner-moment", "E|ζ_1|^{p+2}/E|ζ_1|^p = (p+1)/(p+n) → 1.", corner_moment),
+    cited(
+        "roots",
+        "If a_{j+1}/a_j → 1, a_j > 0, then a_j^{1/j} → 1: (E|ζ_1|^p)^{1/p} → 1 along p = 2j.",
+        "Rudin, Principles of Mathematical Analysis, Theorem 3.37",
+    ),
+    symbolic("squeezed", "σ_1 − N_p ≤ σ_1(1 − (E|ζ_1|^p)^{1/p}).", squeezed),
+)
+RISING = (
+    symbolic("convex-power", "x ↦ x^{q/p} is convex for q ≥ p.", convex_power),
+    cited("jensen", "So (E X)^{q/p} ≤ E X^{q/p} with X = ‖Qζ‖^p: N_p ≤ N_q.", "Jensen's inequality"),
+)
+ALONG = (
+    LAW,
+    cited(
+        "dual",
+        "N†(G) = max ⟨G, Q⟩/N_p(Q), the dual norm, is attained: ⟨G, Q⟩ ≤ N†·N_p(Q), with equality at some Q.",
+        "Horn and Johnson, Matrix Analysis, section 5.4: a continuous function on a compact set attains its maximum",
+    ),
+    symbolic("along", "F(Q) = cN_p^p − ⟨G, Q⟩ ≥ cN_p^p − N†N_p, with equality on the maximiser's ray.", along),
+    symbolic("best-length", "c t^p − N†t is stationary where cp t^{p−1} = N†.", best_length),
+    symbolic("convex", "It is strictly convex in t, so that this is its only minimum.", convex_in_length),
+)
+
+TRIANGLE_INEQUALITY = Proof(
+    "norm-triangle",
+    "N_p(P + Q) ≤ N_p(P) + N_p(Q) for p ≥ 1.",
+    "docs/theory.md, section 7",
+    MINKOWSKI,
+)
 FAMILY = Proof(
     "norm-family",
     "For p ≥ 1 N_p is a norm, nondecreasing in p, ‖·‖_F/√n at p = 2, at most ‖·‖₂ and tending to it as p → ∞.",
     "docs/theory.md, section 7",
     (
-        *MOMENTS,
-        *TRIANGLE,
+        *MINKOWSKI,
         symbolic("homogeneous", "N_p(tQ) = tN_p(Q).", homogeneous),
-        cited(
-            "minkowski",
-            "‖Pζ + Qζ‖ ≤ ‖Pζ‖ + ‖Qζ‖ in L^p: N_p(P + Q) ≤ N_p(P) + N_p(Q); N_p(Q) = 0 makes Qζ = 0 almost everywhere, "
-            "so Q = 0.",
-            "Minkowski's inequality; continuity",
-        ),
-        symbolic("convex-power", "x ↦ x^{q/p} is convex for q ≥ p.", convex_power),
-        cited("jensen", "So (E X)^{q/p} ≤ E X^{q/p} with X = ‖Qζ‖^p: N_p ≤ N_q.", "Jensen's inequality"),
+        *RISING,
         symbolic("frobenius", "E‖Qζ‖² = ‖Q‖_F²/n.", second_moment),
-        symbolic("largest", "s ≤ λ_1 for every ζ: N_p(Q) ≤ ‖Q‖₂.", largest),
-        cited(
-            "limit",
-            "N_p → ess sup ‖Qζ‖ = ‖Q‖₂ as p → ∞: ‖Qζ‖ is continuous and takes that value at a singular vector.",
-            "L^p norms tend to the L^∞ norm on a probability space",
-        ),
-        symbolic(
-            "corner",
-            "More plainly, N_p(Q) ≥ σ_1(E|ζ_1|^p)^{1/p}, and E|ζ_1|^{p+2}/E|ζ_1|^p = (p+1)/(p+n) → 1: the p-th root "
-            "tends to 1.",
-            corner_moment,
-        ),
+        *LIMIT,
     ),
+)
+NORM_LIMIT = Proof(
+    "norm-limit",
+    "N_p(Q) ≥ ‖Q‖₂(E|ζ_1|^p)^{1/p}, with equality at rank one; N_p(Q) → ‖Q‖₂ as p → ∞.",
+    "docs/theory.md, section 7",
+    (*LIMIT, *RISING),
 )
 STEEPEST = Proof(
     "norm-steepest",
-    "H = c r^p, p > 1, G ≠ 0: Q* is along steepest descent in N_p, with N_p(Q*) = (N_p†(G)/(cp))^{1/(p−1)}.",
+    "H = c r^p, p > 1, G ≠ 0: Q* is along steepest descent in N_p, ⟨G, V⟩/N_p(V) ≤ ⟨G, Q*⟩/N_p(Q*) = N_p†(G).",
     "docs/theory.md, section 7; Bernstein and Newhouse, arXiv 2409.20325",
-    (
-        LAW,
-        cited(
-            "dual",
-            "N†(G) = max ⟨G, Q⟩/N_p(Q) is attained, N_p being a norm (`norm-family`): ⟨G, Q⟩ ≤ N†·N_p(Q).",
-            "a continuous function on a compact set attains its maximum",
-        ),
-        symbolic("along", "F(Q) = cN_p^p − ⟨G, Q⟩ ≥ cN_p^p − N†N_p, with equality on the maximiser's ray.", along),
-        symbolic("best-length", "c t^p − N†t is stationary where cp t^{p−1} = N†.", best_length),
-        symbolic("convex", "It is convex in t, so that this is its minimum.", convex_in_length),
-        symbolic("value", "F* = −(p−1)/p ⟨G, Q*⟩.", value),
-        symbolic("steepest", "−⟨G, Q⟩ + (l/2)N_p² is least on the same ray, at the length N†/l.", steepest),
-    ),
+    (*ALONG, symbolic("steepest", "−⟨G, Q⟩ + (l/2)N_p² is least on the same ray, at the length N†/l.", steepest)),
+    needs=("norm-family",),
 )
-PROOFS = (FAMILY, STEEPEST)
+LENGTH = Proof(
+    "norm-length",
+    "H = c r^p, p > 1, G ≠ 0: N_p(Q*) = (N_p†(G)/(cp))^{1/(p−1)}, and F* = −(p−1)/p ⟨G, Q*⟩.",
+    "docs/theory.md, section 7",
+    (*ALONG, symbolic("value", "F* = −(p−1)/p ⟨G, Q*⟩.", value)),
+    needs=("norm-family",),
+)
+LEVEL_SET = Proof(
+    "level-set",
+    "For every H: E H(‖Vζ‖) ≤ E H(‖Q*ζ‖) implies ⟨G, V⟩ ≤ ⟨G, Q*⟩.",
+    "docs/theory.md, section 7",
+    (symbolic("level", "F(V) ≥ F(Q*) and E H(‖Vζ‖) ≤ E H(‖Q*ζ‖) leave ⟨G, Q*⟩ − ⟨G, V⟩ ≥ 0.", on_the_level),),
+)
+PROOFS = (TRIANGLE_INEQUALITY, FAMILY, NORM_LIMIT, STEEPEST, LENGTH, LEVEL_SET)

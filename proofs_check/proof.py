@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 
-from proofs_check.step import CHECKED, Failed, Kind, Step
+from proofs_check.step import CHECKED, Failed, Kind, Step, joined
 
 EVERY_CASE = "every case"
 NO_FLINT = "skipped: python-flint is not installed (pip install python-flint)"
@@ -56,15 +56,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Proof:
-    """`statement` follows from `steps`. A proof that `refutes` shows that the statement is false."""
+    """`statement` follows from `steps` and from the statements of the proofs that it `needs`, by name. Steps that are
+    given twice, as theorems share lemmas, count once. A proof that `refutes` shows that the statement is false."""
 
     name: str
     statement: str
     source: str
     steps: tuple[Step, ...]
     refutes: bool = False
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", joined(*self.steps))
         names = [step.name for step in self.steps]
         if len(set(names)) < len(names):
             raise ValueError(f"proof {self.name!r} has two steps of one name among {names}")
@@ -76,57 +79,68 @@ class Proof:
     @property
     def scope(self) -> str:
         """`every case`, or the cases to which the steps that carry the proof are limited."""
-        return "; ".join(step.scope for step in self.steps if step.limits) or EVERY_CASE
+        return _scopes(step.scope for step in self.steps if step.limits)
 
 
 @dataclass(frozen=True)
 class ProofOutcome:
-    """What came of all steps of a proof."""
+    """What came of all steps of a proof, and of the proofs that it needs."""
 
     proof: Proof
     outcomes: tuple[Outcome, ...]
+    needs: tuple[ProofOutcome, ...] = ()
 
     @property
     def checked(self) -> bool:
-        """Every step that a program can check passed."""
-        return all(outcome.passed for outcome in self.outcomes if outcome.step.kind in CHECKED)
+        """Every step that a program can check passed, those of the proofs needed included."""
+        own = all(outcome.passed for outcome in self.outcomes if outcome.step.kind in CHECKED)
+        return own and all(needed.checked for needed in self.needs)
 
     @property
     def failed(self) -> bool:
-        return any(outcome.status is Status.FAILED for outcome in self.outcomes)
+        own = any(outcome.status is Status.FAILED for outcome in self.outcomes)
+        return own or any(needed.failed for needed in self.needs)
 
     @property
     def complete(self) -> bool:
-        """Checked, nothing left in words, and no step that carries the proof is limited to a few cases."""
-        return all(outcome.passed for outcome in self.outcomes) and self.proof.scope == EVERY_CASE
+        """Checked, nothing left in words, no step that carries the proof limited to a few cases, and every proof that
+        it needs complete."""
+        own = all(outcome.passed for outcome in self.outcomes) and self.scope == EVERY_CASE
+        return own and all(needed.complete for needed in self.needs)
 
     @property
     def scope(self) -> str:
-        """`every case`, or the cases that the proof is limited to."""
-        return self.proof.scope
+        """`every case`, or the cases that the proof, or one that it needs, is limited to."""
+        scopes = (self.proof.scope, *(needed.scope for needed in self.needs))
+        return _scopes(scope for scope in scopes if scope != EVERY_CASE)
 
     @property
     def summary(self) -> str:
-        """The verdict, and how many steps there are of each kind."""
-        return f"{self.verdict} ({count_kinds(self.outcomes)})"
+        """The verdict, how many steps there are of each kind, and what other proofs are needed."""
+        needs = f"; needs {', '.join(self.proof.needs)}" if self.proof.needs else ""
+        return f"{self.verdict} ({count_kinds(self.outcomes)}{needs})"
 
     @property
     def seconds(self) -> float:
+        """Of its own steps."""
         return sum(outcome.seconds for outcome in self.outcomes)
 
     @property
     def verdict(self) -> str:
         """One line."""
         if self.failed:
-            return f"failed: {', '.join(o.step.name for o in self.outcomes if o.status is Status.FAILED)}"
+            own = [outcome.step.name for outcome in self.outcomes if outcome.status is Status.FAILED]
+            return f"failed: {', '.join(own + [f'proof of {n.proof.name}' for n in self.needs if n.failed])}"
         if self.complete:
             return "complete: refuted by a counterexample" if self.proof.refutes else f"complete: {EVERY_CASE}"
         left: list[str] = []
         for status, words in ((Status.SKIPPED, "skipped"), (Status.ARGUED, "in words")):
             if count := sum(outcome.status is status for outcome in self.outcomes):
                 left.append(f"{count} step{'s' * (count > 1)} {words}")
-        limits = f" ({self.proof.scope})" if self.proof.scope != EVERY_CASE else ""
-        return "checked" + (f" except {' and '.join(left)}" if left else "") + limits
+        open_proofs = [needed.proof.name for needed in self.needs if not needed.complete]
+        rests = f", needs {', '.join(open_proofs)}, not complete" if open_proofs else ""
+        limits = f" ({self.scope})" if self.scope != EVERY_CASE else ""
+        return "checked" + (f" except {' and '.join(left)}" if left else "") + rests + limits
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -134,7 +148,8 @@ class ProofOutcome:
             "statement": self.proof.statement,
             "source": self.proof.source,
             "refutes": self.proof.refutes,
-            "scope": self.proof.scope,
+            "needs": [{"name": needed.proof.name, "complete": needed.complete} for needed in self.needs],
+            "scope": self.scope,
             "checked": self.checked,
             "complete": self.complete,
             "verdict": self.verdict,
@@ -149,9 +164,15 @@ def count_kinds(outcomes: Iterable[Outcome]) -> str:
     return ", ".join(f"{counts[kind]} {kind.name.lower()}" for kind in Kind if counts[kind])
 
 
-def run(proof: Proof) -> ProofOutcome:
-    """Check every step of a proof, also those after one that fails."""
-    return ProofOutcome(proof, tuple(run_step(step) for step in proof.steps))
+def _scopes(scopes: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(scopes)) or EVERY_CASE
+
+
+def run(proof: Proof, needs: Sequence[ProofOutcome] = ()) -> ProofOutcome:
+    """Check every step of a proof, also those after one that fails; `needs` is what came of the proofs it needs."""
+    if tuple(needed.proof.name for needed in needs) != proof.needs:
+        raise ValueError(f"proof {proof.name!r} needs {proof.needs}")
+    return ProofOutcome(proof, tuple(run_step(step) for step in proof.steps), tuple(needs))
 
 
 def run_step(step: Step) -> Outcome:

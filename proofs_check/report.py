@@ -52,6 +52,9 @@ def tree(result: ProofOutcome) -> Tree:
         if outcome.status in (Status.FAILED, Status.SKIPPED):
             line.append(f"\n{outcome.detail}", style=_STYLES[outcome.status])
         node.add(line)
+    for needed in result.needs:
+        style = "cyan" if needed.complete else "yellow"
+        node.add(Text(f"→ needs {needed.proof.name}: {needed.verdict}", style=style))
     node.add(Text(result.verdict, style="bold red" if result.failed else "bold"))
     return node
 

@@ -24,11 +24,15 @@ GAUSS = cited(
     "z = ρζ is standard normal in R^n if ρ² ~ χ²_n is independent of ζ.",
     "Muirhead, Aspects of Multivariate Statistical Theory, Theorem 1.5.5",
 )
-DIFFERENTIATION = cited(
-    "derivative",
-    "σ ↦ H(‖Qζ‖) is convex for every ζ, so that its difference quotients are monotone and derivatives, also one-sided "
-    "ones, pass under E.",
-    "monotone convergence; Rockafellar, Convex Analysis, Theorem 23.1; Bertsekas, JOTA 12 (1973) 218",
+POSITIVE_MEAN = cited(
+    "positive-mean",
+    "A variable X ≥ 0 has E X > 0 exactly if P(X > 0) > 0.",
+    "Rudin, Real and Complex Analysis, Theorem 1.39",
+)
+OPEN_SETS = cited(
+    "open-sets",
+    "A nonempty open set of the sphere has positive measure.",
+    "a property of Haar measure; Folland, Real Analysis, Proposition 11.4",
 )
 
 
@@ -119,10 +123,15 @@ def power_of_form(values: tuple[Any, ...], q: int, weight: tuple[int, ...] | Non
     return total
 
 
+GAUSSIAN_MOMENTS = symbolic(
+    "gaussian-moments",
+    "E z^{2k} = 2^k (½)_k and E ρ^{2q} = 2^q (n/2)_q, E ρ² = n; by independence E Πζ_i^{2k_i} = Π(½)_{k_i}/(n/2)_K.",
+    gaussian_moments,
+)
 MOMENTS = (
     LAW,
     GAUSS,
-    symbolic("gaussian-moments", "E z^{2k} = 2^k (½)_k and E ρ^{2q} = 2^q (n/2)_q.", gaussian_moments),
+    GAUSSIAN_MOMENTS,
     symbolic(
         "low-moments",
         "E ζ_i² = 1/n, E ζ_i⁴ = 3/(n(n+2)) and E ζ_i²ζ_j² = 1/(n(n+2)), dividing one by the other.",

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from proofs_check.algebra import counts, nonnegative, nonnegatives, positive, positives, reals, same, zero
+from proofs_check.convexity import DIFFERENTIATION
 from proofs_check.proof import Proof
-from proofs_check.sphere import DIFFERENTIATION, GAUSS, LAW, dirichlet_density, moment, power_of_form
+from proofs_check.sphere import GAUSS, GAUSSIAN_MOMENTS, LAW, POSITIVE_MEAN, dirichlet_density, moment, power_of_form
 from proofs_check.step import cited, exact, symbolic
 
 
@@ -82,21 +83,42 @@ def mixture(pole: int = 1) -> str:
     return zero((1 - x) ** (-half) * (1 - x) ** (-pole) * (1 - x) ** (3 * half) - 1, "the generating functions")
 
 
-def counted_mixture(largest: int = 8) -> str:
+def mixed_moments(tilted: int = 1) -> str:
+    """Σ_l C(k,l) l!(½)_{k−l} in place i, times what the others have, is E Π((1−B)y_j + Bδ_ij)^{k_j}, as (n/2)_{K−l}
+    cancels; and n E[ζ_i² Πy_j^{k_j}] has (3/2)_k there. All over (n/2+1)_K, K = Σk_j."""
+    import sympy as sp
+
+    (n,) = positives("n")
+    k, power, more = counts("k l q")
+    half, total = sp.Rational(1, 2), k + power + more  # (½)_{k−l} is (½)_k here, and K = k + l + q
+
+    def rising(x: Any, j: Any) -> Any:
+        return sp.gamma(x + j) / sp.gamma(x)
+
+    share = sp.factorial(power) * rising(n / 2, total - power) / rising(n / 2 + 1, total)
+    term = share * rising(half, k) / rising(n / 2, total - power)
+    same(term, sp.factorial(power) * rising(half, k) / rising(n / 2 + 1, total), "(n/2)_{K−l} cancels")
+    weighted = n * rising(half, k + tilted) / rising(n / 2, total + 1)
+    claim = rising(half + 1, k) / rising(n / 2 + 1, total)
+    ratio: Any = sp.gammasimp(weighted / claim)
+    return zero(ratio - 1, "both moments with symbols n, k, l, K")
+
+
+def counted_mixture(largest: int = 8, base: int = 2) -> str:
     """The same sum, counted."""
     import sympy as sp
 
-    half = sp.Rational(1, 2)
+    half = sp.Rational(1, base)
     for k in range(largest + 1):
         total = sum(sp.binomial(k, j) * sp.factorial(j) * sp.rf(half, k - j) for j in range(k + 1))
         same(total, sp.rf(3 * half, k), f"k = {k}")
     return f"k = 0, …, {largest}"
 
 
-def form() -> str:
+def form(unit: int = 1) -> str:
     """Σ λ_j ((1−B)y_j + B δ_ij) = (1−B)s + Bλ_i, with s = λ_iy_i + rest."""
     share, value, y, rest = nonnegatives("B lambda y c")
-    left = value * ((1 - share) * y + share) + (1 - share) * rest
+    left = value * ((1 - share) * y + share * unit) + (1 - share) * rest
     return same(left, (1 - share) * (value * y + rest) + share * value, "the form at (1−B)y + B e_i")
 
 
@@ -163,43 +185,77 @@ def slope_of_h(power: int = 1) -> str:
     return zero(2 * x * psi - x / rho**power * slope_at(rho), "2xψ(ρ²) = (x/ρ)H′(ρ)")
 
 
-def odd() -> str:
+def odd(power: int = 2) -> str:
     """x R(x²) is odd."""
     import sympy as sp
 
     (x,) = reals("x")
     r = sp.Function("R")
-    return zero(x * r(x**2) + (-x) * r((-x) ** 2), "xR(x²) + (−x)R((−x)²)")
+    return zero(x * r(x**power) + (-x) * r((-x) ** power), "xR(x²) + (−x)R((−x)²)")
 
 
-FERMAT = cited(
-    "fermat",
-    "At a minimum where f is differentiable ∇f = g: f is even in every σ_i and ⟨g, |σ|⟩ ≥ ⟨g, σ⟩, so σ ≥ 0 does not "
-    "bind.",
-    "Fermat's rule",
+def reflected(power: int = 2) -> str:
+    """f is even in σ_i, as s is, and g_i|σ_i| ≥ g_iσ_i at σ_i = −x ≤ 0."""
+    (sigma,) = reals("sigma")
+    g, x, y, rest = nonnegatives("g x y c")
+
+    def s(value: Any) -> Any:
+        return value**power * y + rest
+
+    zero(s(-sigma) - s(sigma), "s at −σ_i and at σ_i")
+    return nonnegative(g * x - g * (-x), "f − ⟨g, ·⟩ at σ_i = −x less that at σ_i = x ≥ 0")
+
+
+def positive_form(sign: int = 1) -> str:
+    """s ≥ λ_1ζ_1² > 0 where ζ_1 ≠ 0, for λ_1 > 0; (1−B)s > 0 if also B < 1."""
+    value, square, below = positives("lambda_1 y b")
+    (rest,) = nonnegatives("c")
+    return positive(below * (value * square + sign * rest), "(1−B)s with 1 − B = b > 0")
+
+
+def inverse(sign: int = 1) -> str:
+    """φ(b) > φ(a) for a < b: if φ(b) = φ(a) − d, d ≥ 0, the increasing function has b = a − e, e ≥ 0, so b ≤ a."""
+    d, slope = nonnegatives("d m")
+    (image,) = reals("a")
+    # u(φ(a) − d) = a − m d for u = xR(x²), whose difference quotient m is ≥ 0.
+    return nonnegative(image - (image - sign * slope * d), "a − b ≥ 0 if φ(b) ≤ φ(a)")
+
+
+REFLECTED = symbolic(
+    "reflected", "A minimum over σ ≥ 0 is one over all σ: f is even in every σ_i and ⟨g, |σ|⟩ ≥ ⟨g, σ⟩.", reflected
+)
+FERMAT = (
+    REFLECTED,
+    cited(
+        "fermat",
+        "At a minimum over an open set where f − ⟨g, ·⟩ is differentiable, ∇f = g.",
+        "Fermat's rule; Rudin, Principles of Mathematical Analysis, Theorem 5.8",
+    ),
 )
 STATIONARITY = (
     LAW,
-    DIFFERENTIATION,
+    *DIFFERENTIATION,
     symbolic(
         "gradient", "∂h(s)/∂σ_i = 2σ_iψ(s)ζ_i², so that ∂f/∂σ_i = 2σ_iw_i and, at a minimum, g_i = 2σ_iw_i.", gradient
     ),
-    FERMAT,
+    *FERMAT,
 )
 ONE_FUNCTION_STEPS = (
     *STATIONARITY,
     GAUSS,
+    GAUSSIAN_MOMENTS,
     symbolic("dirichlet", "(ζ_j²)_j has the density of Dirichlet(½, …, ½).", dirichlet_density),
     symbolic("tilt", "Weighted with nζ_i², that is Dirichlet(½, …, ½ + 1, …, ½).", tilt),
     cited("euler", "∫₀¹ b^{x−1}(1−b)^{y−1} db = Γ(x)Γ(y)/Γ(x+y).", "Euler; NIST Digital Library, 5.12.1"),
     symbolic("beta-moments", "E[(1−B)^m B^l] = l!(n/2)_m/(n/2+1)_{l+m}.", beta_moments),
     symbolic("series", "(1−x)^{−a} = Σ (a)_k x^k/k!.", series),
     symbolic(
-        "mixture",
-        "Σ_l C(k,l) l!(½)_{k−l} = (3/2)_k: by `beta-moments`, where (n/2)_{K−l} cancels, the mixed moments of "
-        "(1−B)y + B e_i are those of the tilted law.",
-        mixture,
+        "mixed-moments",
+        "Times (n/2+1)_K/Π_{j≠i}(½)_{k_j}, the mixed moments of (1−B)y + B e_i are Σ_l C(k,l) l!(½)_{k−l}, k = k_i, by "
+        "the binomial theorem, and those of the tilted law (3/2)_k.",
+        mixed_moments,
     ),
+    symbolic("mixture", "Σ_l C(k,l) l!(½)_{k−l} = (3/2)_k, as coefficients of a product of series.", mixture),
     exact("counted-mixture", "The same sum, counted.", counted_mixture, "k ≤ 8"),
     cited("determinate", "A law on the simplex is determined by its moments.", "Weierstrass approximation theorem"),
     symbolic("form", "Σ λ_j((1−B)y_j + Bδ_ij) = (1−B)s + Bλ_i, so w_i = (1/n)Eψ((1−B)s + Bλ_i) = R(λ_i)/2.", form),
@@ -209,12 +265,19 @@ ORDER_STEPS = (
     symbolic("slope", "xR(x²) = (1/n) E[(x/ρ)H′(ρ)] with ρ² = (1−B)s + Bx².", slope_of_h),
     symbolic("radius", "ρ and x/ρ rise with x ≥ 0, the second strictly where (1−B)s > 0.", radius),
     symbolic("product", "H′ ≥ 0 is nondecreasing, so (x/ρ)H′(ρ) is.", product),
-    symbolic("strict", "It rises strictly where (1−B)s > 0 and H′(ρ) > 0 at the upper end.", strict_product),
+    GAUSS,
     cited(
-        "almost-surely",
-        "(1−B)s > 0 almost surely if σ ≠ 0, n ≥ 2, and H′(ρ) > 0 with positive probability where xR(x²) > 0; a "
-        "variable ≥ 0 that is positive with positive probability has a positive expectation.",
-        "definition of the integral; the set where a nonzero form in ζ² vanishes has measure 0",
+        "no-atoms",
+        "z_1 and B have densities: P(ζ_1 = 0) = P(z_1 = 0) = 0 and P(B = 1) = 0.",
+        "definition of the normal and Beta laws",
+    ),
+    symbolic("positive-form", "So (1−B)s > 0 almost surely if λ_1 > 0.", positive_form),
+    POSITIVE_MEAN,
+    symbolic(
+        "strict",
+        "(x/ρ)H′(ρ) rises strictly where (1−B)s > 0 and H′(ρ) > 0 at the upper end; by `positive-mean` that has "
+        "positive probability exactly where xR(x²) > 0, and xR(x²) rises strictly there.",
+        strict_product,
     ),
 )
 
@@ -238,7 +301,7 @@ MAP_MONOTONE = Proof(
         *ONE_FUNCTION_STEPS,
         *ORDER_STEPS,
         symbolic("odd", "xR(x²) is odd.", odd),
-        cited("inverse", "The inverse of a strictly increasing odd function is increasing and odd.", "definitions"),
+        symbolic("inverse", "The inverse of a strictly increasing function is increasing, of an odd one odd.", inverse),
     ),
 )
 PROOFS = (ONE_FUNCTION, ORDER, MAP_MONOTONE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from proofs_check.algebra import nonnegative, nonnegatives, positive, positives, reals, same, zero
 from proofs_check.balls import duality
-from proofs_check.kink import CRITERION, FINITE, SUPPORT
+from proofs_check.kink import CRITERION, CRITERION_NEEDS, FINITE, SUPPORT
 from proofs_check.proof import Proof
 from proofs_check.sphere import moment
 from proofs_check.step import enclosed, exact, symbolic
@@ -85,10 +85,19 @@ def least_jump(sign: int = 1) -> str:
     return positive(jump * h - (jump - sign * less) * h, "(J − less)h(v) < ⟨q, v⟩ at the maximiser")
 
 
-def no_hinge() -> str:
+def along_axes(sign: int = 1) -> str:
+    """The derivative over r̃ is B/n − g_1 along e_1, where h = E ζ_1² = 1/n, and g_n − A/n along −e_n, where h = 0."""
+    n = positives("n")[0]
+    left, right, g = reals("A B g")
+    h = moment(1, n=n)
+    zero(left / n + (right - left) * h - g - (right / n - g), "along e_1")
+    return zero(-left / n + sign * g - (g - left / n), "along e_1 and −e_n")
+
+
+def no_hinge(sign: int = -1) -> str:
     """v ≤ 0 has ⟨q, v⟩ ≤ 0 for q ≥ 0: no condition on B."""
-    q, v = nonnegatives("q v")
-    return nonnegative(q * v, "−⟨q, −v⟩, the terms of v ≥ 0")
+    q, size = nonnegatives("q v")
+    return nonnegative(-(q * (sign * size)), "−q_iv_i for v_i = −|v_i|")
 
 
 def lower_hinge(sign: int = 1) -> str:
@@ -127,14 +136,17 @@ BOUNDS = Proof(
         *CRITERION,
         *SUPPORT,
         symbolic("bracket", "A ≤ ξ ≤ B gives A/n ≤ E[ξζ_i²] ≤ B/n.", bracket),
+        symbolic("along-axes", "F falls along e_1 if B < n max g, and along −e_n if A > n min g.", along_axes),
         symbolic("closed-form", "ξ = (n/2)Σ((n+2)g_j − Σg)ζ_j² has E[ξζ_i²] = g_i.", closed_form),
         symbolic("extremes", "Its values lie between (n/2)((n+2)min g − Σg) and (n/2)((n+2)max g − Σg).", extremes),
         exact("counted", "E[ξζ_i²] = g_i with every term written out.", all_counted, "n ≤ 5"),
     ),
+    needs=CRITERION_NEEDS,
 )
 EXACT_THRESHOLD = Proof(
     "threshold-exact",
-    "For g > 0 and A < n min g, r̃UVᵀ is optimal iff B ≥ A + J(g − A/n), J(q) = max ⟨q, v⟩/h(v).",
+    "For g > 0 and A < n min g, r̃UVᵀ is optimal iff B ≥ A + J(g − A/n), J(q) = max ⟨q, v⟩/h(v); for A > n min g it is "
+    "not.",
     "docs/theory.md, section 10, (11)",
     (
         *CRITERION,
@@ -146,5 +158,6 @@ EXACT_THRESHOLD = Proof(
         exact("two-dimensions", "J = π(q_1 + q_2)/φ, q_1/q_2 = (φ + sin φ)/(φ − sin φ).", two_dimensions, "n = 2"),
         enclosed("duality", "q = ∇h(v) has J(q) = 1, attained at v.", duality, "one v each for n = 2, 3, 4"),
     ),
+    needs=(*CRITERION_NEEDS, "threshold-bounds"),
 )
 PROOFS = (BOUNDS, EXACT_THRESHOLD)

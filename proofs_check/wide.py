@@ -8,9 +8,10 @@ Source: docs/theory.md, section 10.
 from __future__ import annotations
 
 from proofs_check.algebra import positives, zero
+from proofs_check.convexity import DIFFERENTIATION
 from proofs_check.proof import Proof
-from proofs_check.sphere import DIFFERENTIATION, GAUSS, LAW
-from proofs_check.stationarity import gradient
+from proofs_check.sphere import GAUSS, LAW
+from proofs_check.stationarity import FERMAT, gradient
 from proofs_check.step import cited, symbolic
 
 
@@ -53,7 +54,7 @@ def equal_slopes(shift: int = 0) -> str:
 
 WIDE = Proof(
     "wide-never-orthogonal",
-    "k < n, H finite: if cUVᵀ with c > 0 (k singular values c) is optimal, then all g_i are equal.",
+    "k < n, H finite: if cUVᵀ with c > 0 (k singular values c) is optimal, then g_1 = … = g_k = 2cw_1.",
     "docs/theory.md, section 10",
     (
         LAW,
@@ -65,14 +66,11 @@ WIDE = Proof(
             "A law with a density has no atom; a convex H has countably many kinks at most: P(√s is at one) = 0.",
             "Rockafellar, Convex Analysis, Theorem 25.3",
         ),
-        DIFFERENTIATION,
+        *DIFFERENTIATION,
         symbolic("gradient-off-kinks", "∂h(s)/∂σ_i = 2σ_iψ(s)ζ_i² off the kinks: f is differentiable at σ.", gradient),
-        cited(
-            "stationary",
-            "An optimal cUVᵀ makes σ optimal for f − ⟨g, ·⟩; σ_i = c > 0 is inside σ_i ≥ 0, so g_i = ∂f/∂σ_i = 2cw_i.",
-            "Fermat's rule; the proof of `alignment`",
-        ),
+        *FERMAT,
         symbolic("equal-weights", "w_i = w_j by an exchange of ζ_i and ζ_j, so g_i = g_j.", equal_slopes),
     ),
+    needs=("alignment",),
 )
 PROOFS = (WIDE,)

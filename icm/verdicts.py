@@ -56,12 +56,13 @@ def pieces(result: Result) -> list[tuple[Rigour, str]]:
     found = []
     for evidence in result.evidence:
         if evidence.rigour is Rigour.INCONCLUSIVE:
-            found.append((evidence.rigour, "proof open" if evidence.scope == "proof" else "undecided"))
-        elif evidence.note.endswith("violate it"):  # batches that refute it: no evidence for the statement
-            found.append((Rigour.REFUTED, f"in {evidence.note.removesuffix(' violate it')}"))
+            words = "proof open" if evidence.scope == "proof" else "undecided"
+        elif evidence.rigour is Rigour.REFUTED:
+            words = "refuted by proof" if evidence.scope == "by proof" else "refuted"
+            words = evidence.note.replace(" violate it", "") if "batches violate it" in evidence.note else words
         else:
-            number = f" {evidence.instances}" if evidence.instances and evidence.rigour is not Rigour.REFUTED else ""
-            found.append((evidence.rigour, f"{evidence.rigour}{number}"))
+            words = f"{evidence.rigour} {evidence.instances}" if evidence.instances else str(evidence.rigour)
+        found.append((evidence.rigour, words))
     return found
 
 

@@ -2,8 +2,9 @@
 
 `PROOFS` holds them by name; `check(name)` goes through the steps of one, with sympy for what is symbolic and
 python-flint for what is enclosed in balls, both loaded only then. `python -m proofs_check` prints all. A proof is
-complete only if none of its steps is left to words, and if what carries it holds in every case. That its steps make up
-the statement is for the reader to see: this is no proof assistant. Source: docs/theory.md.
+complete only if none of its steps is left to words, if what carries it holds in every case, and if the other proofs
+that it needs are complete. That its steps make up the statement is for the reader to see: this is no proof assistant.
+Source: docs/theory.md.
 """
 
 from __future__ import annotations

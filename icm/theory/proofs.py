@@ -12,18 +12,23 @@ from icm.theory.evidence import Evidence, Rigour
 @dataclass(frozen=True)
 class Proven:
     """What became of a proof: `complete` if every step was checked or rests on a named standard fact, with the scope
-    it covers; `summary` says how many steps are of which kind, or why it was not checked."""
+    it covers; whether it `refutes` the statement, by a counterexample; `summary` says how many steps are of which kind,
+    or why it was not checked."""
 
     name: str
     complete: bool
     scope: str
     summary: str
     seconds: float
+    refutes: bool = False
 
     def evidence(self) -> Evidence:
-        """PROVED if complete, otherwise INCONCLUSIVE with what is missing."""
-        rigour = Rigour.PROVED if self.complete else Rigour.INCONCLUSIVE
-        return Evidence(rigour, self.scope if self.complete else "proof", note=self.summary)
+        """PROVED or REFUTED if complete, otherwise INCONCLUSIVE with what is missing."""
+        if not self.complete:
+            return Evidence(Rigour.INCONCLUSIVE, "proof", note=self.summary)
+        if self.refutes:
+            return Evidence(Rigour.REFUTED, "by proof", note=self.summary)
+        return Evidence(Rigour.PROVED, self.scope, note=self.summary)
 
 
 def prove(name: str) -> Proven:
@@ -37,4 +42,5 @@ def prove(name: str) -> Proven:
         outcome = check(name)
     except LookupError:
         return Proven(name, False, "", f"proofs_check has no proof named {name}", 0.0)
-    return Proven(name, outcome.complete, outcome.scope, outcome.summary, perf_counter() - start)
+    seconds = perf_counter() - start
+    return Proven(name, outcome.complete, outcome.scope, outcome.summary, seconds, outcome.proof.refutes)

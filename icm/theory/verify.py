@@ -155,20 +155,18 @@ def _one(task: Task) -> Tally:
 
 
 def _result(claim: Claim, run: _Run, proven: Proven | None) -> Result:
-    """What the tallies of a claim add up to."""
+    """What the tallies of a claim and its proof add up to."""
     tallies, enclosed = run.tallies[claim.name], [t for t in run.enclosed[claim.name] if t.tried]
     witness = _witness(claim, [*tallies, *enclosed], run.seed)
-    evidence = [_summary(claim, tallies, "")]
-    if enclosed:
-        evidence.append(_summary(claim, enclosed, "in ball arithmetic"))
+    tried = _summary(claim, tallies, "")
+    evidence = [tried, *([_summary(claim, enclosed, "in ball arithmetic")] if enclosed else [])]
+    if proven is not None:
+        evidence.insert(0, proven.evidence())
     if witness is not None:
         found = Evidence(Rigour.REFUTED, "this instance", 1, witness.margin, witness.error, note=str(witness))
         evidence.insert(0, found)
-    if proven is not None:
-        evidence.insert(1 if witness is not None else 0, proven.evidence())
-    best = max(e.rigour for e in evidence)
-    main = evidence[-2 if enclosed else -1].rigour
-    grade = Rigour.REFUTED if witness is not None else best if best is Rigour.PROVED else main
+    told = {e.rigour for e in evidence}
+    grade = next((rigour for rigour in (Rigour.REFUTED, Rigour.PROVED) if rigour in told), tried.rigour)
     missed: dict[str, int] = {}
     for found in tallies:
         for name, count in found.missed.items():
@@ -197,10 +195,10 @@ def _summary(claim: Claim, tallies: list[Tally], note: str) -> Evidence:
         why = f"no margin of {met} instances is known well enough" if met else why
         return Evidence(Rigour.INCONCLUSIVE, "no instance", note=why)
     worst = max(decided, key=lambda t: badness(claim, t))
-    if any(t.violation for t in decided):
-        # The instances speak against the claim; what was found of them all is told all the same.
-        note = f"{sum(bool(t.violation) for t in decided)} of {len(decided)} batches violate it"
     rigour = min(t.rigour for t in decided)
+    if against := sum(t.violation is not None for t in decided):
+        rigour = Rigour.REFUTED
+        note = f"{against} of {len(decided)} batches violate it{', ' + note if note else ''}"
     scope = f"these {count} instances" if count > 1 else "this instance"
     ties = sum(t.ties for t in decided)
     return Evidence(rigour, scope, count, worst.margin, worst.error, ties, note)

@@ -145,6 +145,7 @@ aligned_factors = Claim(
     margin=misalignment,
     draw=draw(smooth, rotated=True),
     enclosable=False,  # the distance to Q* rests on float64 singular vectors
+    proof="aligned-factors",
 )
 
 
@@ -247,6 +248,7 @@ uniqueness = Claim(
     hypotheses={"solved": lambda case: case.usable},
     margin=growth,
     draw=draw(smooth, extra=steps),
+    proof="uniqueness",
 )
 
 
@@ -305,6 +307,7 @@ wall_uniqueness = Claim(
     hypotheses={"a wall alone": lone_wall, "‖Q‖₂ ≤ r̃": inside, "full rank": lambda case: case.drawn[:, -1] > 0},
     margin=lambda case: sharpness(case, case.spectrum(case.G)[:, -1]),
     draw=draw(walls, extra=contractions),
+    proof="wall-uniqueness",
 )
 
 a_wall_has_one_optimum = Claim(
@@ -317,6 +320,7 @@ a_wall_has_one_optimum = Claim(
     hypotheses={"a wall alone": lone_wall, "‖Q‖₂ ≤ r̃": inside},
     margin=lambda case: sharpness(case, 1e-2 * case.spectrum(case.G)[:, 0]),
     draw=draw(walls, kinds=("zeros", "moderate"), extra=contractions),
+    proof="a-wall-has-one-optimum",
 )
 
 CLAIMS = (

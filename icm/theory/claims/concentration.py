@@ -182,6 +182,7 @@ concentration_spread_steep = Claim(
     margin=below_rank,
     draw=layers(lambda rng: power(rng, 4.0, 10.6)),
     expected=Expected.FAILS,
+    proof="concentration-spread-steep",
 )
 
 

@@ -79,6 +79,7 @@ homogenisation_converse = Claim(
     margin=least_rise,
     draw=draw(mixed, shapes=_SHAPES, kinds=("uniform", "moderate", "geometric", "decades", "spike"), decades=1.0),
     expected=Expected.CORRECTS,
+    proof="homogenisation-converse",
 )
 
 
@@ -170,6 +171,7 @@ on_the_range = Claim(
         shapes=_SHAPES,
         extra=across,
     ),
+    proof="homogenisation-range",
 )
 
 CLAIMS = (homogenisation_converse, converse_all, on_the_range)

@@ -80,6 +80,7 @@ newton_schulz_monotone = Claim(
     hypotheses={"two positive singular values": lambda case: (case.drawn > 0).sum(-1) > 1},
     margin=kept_order,
     draw=draw(Power(2.0), shapes=((2, 2), (3, 3), (4, 6), (5, 3))),
+    proof="newton-schulz-monotone",
 )
 
 CLAIMS = (map_monotone, newton_schulz_monotone)

@@ -264,6 +264,7 @@ one_norm_for_all_scales = Claim(
     margin=turns,
     draw=draw(lambda rng: super_quadratic(rng) if rng.random() < 0.3 else two_powers(rng), extra=factors),
     expected=Expected.FAILS,
+    proof="one-norm-for-all-scales",
 )
 
 CLAIMS = (norm_triangle, norm_family, norm_limit, norm_steepest, norm_length, level_set, one_norm_for_all_scales)

@@ -74,6 +74,7 @@ quartic_with_square = Claim(
     },
     margin=deviation,
     draw=draw(second_and_fourth, decades=6.0),
+    proof="quartic-with-square",
 )
 
 CLAIMS = (quartic, quartic_with_square)

@@ -81,6 +81,7 @@ diverges = Claim(
     margin=_divergence,
     draw=_lefts(1, 6.0),
     batch=100,
+    proof="threshold-diverges",
 )
 
 
@@ -102,6 +103,7 @@ convex = Claim(
     draw=_lefts(2, 4.0),
     enclosable=False,  # an upper bound of B(A) is not to be had in balls
     batch=100,
+    proof="orthogonal-region-convex",
 )
 
 CLAIMS = (diverges, convex)

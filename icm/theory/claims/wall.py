@@ -201,6 +201,7 @@ clipped = Claim(
     margin=clips,
     equality=True,
     draw=_clipped,
+    proof="wall-clips",
 )
 
 CLAIMS = (wall_polar, held, loose, clipped)

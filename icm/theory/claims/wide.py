@@ -142,6 +142,7 @@ width = Claim(
     },
     margin=spread,
     draw=_beside_kink,
+    proof="wide-distance",
 )
 
 
@@ -188,6 +189,7 @@ radius_law = Claim(
     hypotheses={"H is a r² with one kink": _one_kink, "m < n": lambda case: case.m < case.n},
     margin=held,
     draw=_beside_kink,
+    proof="wide-radius",
 )
 
 

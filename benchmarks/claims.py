@@ -46,7 +46,7 @@ def one(job: tuple[str, int]) -> tuple[bool, bool]:
     found = next((t.violation for t in tallies if t.violation is not None), None)
     if found is None:
         return False, False
-    return True, claim.here(Instances.from_dict(found["instance"])).rigour is Rigour.REFUTED
+    return True, claim.here(Instances.from_dict(found.instance.to_dict())).rigour is Rigour.REFUTED
 
 
 def default_rows(workers: int) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from icm.errors import FileError, InputError
+from icm.paths import json_text
 from icm.plots import plot_overview, plot_spectra
 from icm.solvers import Comparison, compare
-from icm.tables import as_json, json_text
+from icm.tables import as_json
 
 CURVATURES = ("r^2", "r^2.39", "r^3", "r^6", "exp(0.01)")
 BYTES = 2_000_000  # of the standard library's sources; the training reads a fraction of them

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from icm.mathml import mathml
 from icm.paths import check_output, write_bytes
 from icm.theory import Claim, Evidence, Expected, Report, Result, Rigour
+from icm.theory.evidence import upwards
 from icm.theory.report import LEFT_OUT
-from icm.verdicts import MEANING, WORDS, duration, margin, pieces, replay_line, verdict
+from icm.verdicts import MEANING, duration, margin, outcome, pieces, replay_line, verdict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,8 +68,9 @@ def page(report: Report, witnesses: Path, tell: Progress) -> str:
     for index, picture in enumerate(ALL):
         tell(index, len(ALL), f"drawing {picture.name}")
         figure, caption = picture.draw()
+        name = f"picture-{picture.name}"  # a claim may have the same name
         figures.append(
-            f'<figure id="{picture.name}"><h3>{escape(picture.title)}</h3>{inline_svg(figure, picture.name)}'
+            f'<figure id="{name}"><h3>{escape(picture.title)}</h3>{inline_svg(figure, name)}'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
     tell(len(ALL), len(ALL), "writing the page")
@@ -96,8 +98,8 @@ def table(report: Report) -> str:
     for result in report.results:
         claim = report.claims[result.claim]
         cell = " · ".join(f'<span class="{rigour}">{escape(words)}</span>' for rigour, words in pieces(result))
-        if result.expected is not Expected.HOLDS:
-            cell += f'<br><span class="dim">{escape(WORDS[result.expected])}</span>'
+        if (said := outcome(result)) is not None:
+            cell += f'<br><span class="{"dim" if result.as_expected else "refuted"}">{escape(said)}</span>'
         odd = "" if result.as_expected else ' class="odd"'
         rows.append(
             f'<tr{odd}><td><a href="#{escape(result.claim)}">{escape(result.claim)}</a></td>'
@@ -138,7 +140,7 @@ def piece(evidence: Evidence) -> str:
     """A piece of evidence in a line."""
     text = f'<span class="{evidence.rigour}">{evidence.rigour}</span>, {escape(evidence.scope)}'
     if evidence.margin == evidence.margin:
-        text += f": worst margin {evidence.margin:.3g} ± {evidence.error:.1g}"
+        text += f": worst margin {evidence.margin:.3g} ± {upwards(evidence.error)}"
     if evidence.ties:
         text += f", {evidence.ties} of them 0 to within their error"
     return text + (f" <span class='dim'>({escape(evidence.note)})</span>" if evidence.note else "")

@@ -1,9 +1,12 @@
-"""Places to write to: checked before the work begins, and written whole or not at all."""
+"""Places to write to, checked before the work begins, and what is written there, whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 from icm.errors import FileError
 
@@ -34,3 +37,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def json_text(value: dict[str, Any]) -> str:
+    """Indented JSON with lists of numbers on one line each."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"\[[^\[\]{}\"]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> Path:
+    """Write a dictionary as JSON, whole or not at all."""
+    write_bytes(path, (json_text(value) + "\n").encode())
+    return path

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -114,12 +112,6 @@ def as_json(comparison: Comparison, spectra: bool = True) -> dict[str, Any]:
     if spectra:
         result["singular_values"] = finite(first.g.tolist())
     return result
-
-
-def json_text(value: dict[str, Any]) -> str:
-    """Indented JSON with lists of numbers on one line each."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return re.sub(r"\[[^\[\]{}\"]*\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
 
 
 def _solution(solution: Solution, summary: Summary, spectra: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from icm.tables import plain_table
 from icm.theory import Claim, Evidence, Expected, Report, Result, Rigour
+from icm.theory.evidence import upwards
 from icm.theory.report import LEFT_OUT
 
 COLOURS = {
@@ -59,7 +60,9 @@ def pieces(result: Result) -> list[tuple[Rigour, str]]:
             words = "proof open" if evidence.scope == "proof" else "undecided"
         elif evidence.rigour is Rigour.REFUTED:
             words = "refuted by proof" if evidence.scope == "by proof" else "refuted"
-            words = evidence.note.replace(" violate it", "") if "batches violate it" in evidence.note else words
+            words = (
+                "violated in " + evidence.note.replace(" violate it", "") if "violate it" in evidence.note else words
+            )
         else:
             words = f"{evidence.rigour} {evidence.instances}" if evidence.instances else str(evidence.rigour)
         found.append((evidence.rigour, words))
@@ -82,7 +85,11 @@ def weighed(result: Result) -> Evidence | None:
 def margin(result: Result) -> str:
     """The worst margin with its error."""
     evidence = weighed(result)
-    return "–" if evidence is None else f"{evidence.margin:.2g} ± {evidence.error:.0e}"
+    if evidence is None:
+        return "–"
+    if abs(evidence.margin) <= evidence.error:
+        return f"0 ± {upwards(evidence.error)}"
+    return f"{evidence.margin:.2g} ± {upwards(evidence.error)}"
 
 
 def duration(seconds: float) -> str:

@@ -181,5 +181,5 @@ def test_output_is_checked_and_whole(tmp_path: Path, G: torch.Tensor):
     write_array(link, G)
     assert link.is_symlink()
     assert torch.equal(read_matrix(path), G)
-    assert check_output(str(path)) == path
+    assert check_output(str(path), WRITABLE) == path
     assert not [p for p in tmp_path.iterdir() if p.name.endswith(".part")]

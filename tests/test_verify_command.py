@@ -72,7 +72,7 @@ def test_json_goes_where_it_is_told():
     assert run("order", *QUICK, "--json", "report.json").exit_code == 0
     printed = run("order", *QUICK, "--json", "-")
     assert figures(printed.stdout) == figures(Path("report.json").read_text())
-    assert figures(printed.stdout)["claims"][0]["hypotheses"] == ["two positive singular values"]
+    assert figures(printed.stdout)["claims"][0]["hypotheses"] == list(CLAIMS["order"].hypotheses)
 
 
 def test_an_unexpected_outcome_is_exit_code_1(monkeypatch):
@@ -87,7 +87,7 @@ def test_an_unexpected_outcome_is_exit_code_1(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["homogenization"], "no claim is named 'homogenization': choose among"),
+        (["homogenization"], "no claim is named 'homogenization'"),
         (["order", "--instances", "0"], "instances=0"),
         (["order", "--budget", "-1"], "budget=-1"),
         (["order", "--json", "nowhere/report.json"], "create it first"),
@@ -132,3 +132,16 @@ def test_two_ranks_write_the_report_of_one(folder):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("all as expected") == 1  # rank 0 alone prints
     assert figures(Path("two.json").read_text()) == figures(alone.stdout)
+
+
+@pytest.mark.parametrize("variables", [{"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "0", "WORLD_SIZE": "many"}])
+def test_half_a_launcher_is_bad_input(variables, monkeypatch, folder):
+    """Without an address to meet at, or with a size that is no number: exit code 2 and the remedy."""
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    result = run("order", *QUICK)
+    assert result.exit_code == 2
+    assert "unset both to run one process" in " ".join(result.stderr.split())
+    assert list(folder.iterdir()) == []

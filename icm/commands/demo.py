@@ -18,7 +18,8 @@ def demo(
     from time import perf_counter
 
     from icm.demo import run
-    from icm.tables import console, demo_table, json_text, progress_bar
+    from icm.paths import json_text
+    from icm.tables import console, demo_table, progress_bar
 
     start = perf_counter()
     with progress_bar() as progress:

@@ -37,12 +37,12 @@ def ranks() -> Iterator[int]:
     import torch
     import torch.distributed as dist
 
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    nccl = torch.cuda.is_available() and torch.cuda.device_count() >= beside and dist.is_nccl_available()
-    if nccl:
-        torch.cuda.set_device(local)
     try:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+        nccl = torch.cuda.is_available() and torch.cuda.device_count() >= beside and dist.is_nccl_available()
+        if nccl:
+            torch.cuda.set_device(local)
         dist.init_process_group("nccl" if nccl else "gloo", timeout=_PATIENCE)
     except (ValueError, RuntimeError) as error:
         rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]

@@ -48,10 +48,10 @@ def solve(
 
     from icm.curvature import parse
     from icm.files import WRITABLE, read_matrix, write_array
-    from icm.paths import check_output
+    from icm.paths import check_output, json_text
     from icm.solvers import Status, compare, enclose
     from icm.solvers.solve import Method
-    from icm.tables import as_json, comparison_table, console, enclosure_text, finite, json_text, progress_bar, reasons
+    from icm.tables import as_json, comparison_table, console, enclosure_text, finite, progress_bar, reasons
 
     curvatures = [parse(text) for text in curvature or ["r^3"]]
     if out is not None and len(curvatures) > 1:

@@ -17,7 +17,7 @@ import typer
 
 from icm.commands.ranks import first_checks, launched, ranks
 from icm.errors import FileError, InputError
-from icm.paths import check_output
+from icm.paths import check_output, json_text
 
 if TYPE_CHECKING:
     from icm.theory import Report
@@ -56,6 +56,8 @@ def verify(
     Exit code 1 if a claim came out otherwise than expected, 2 for bad input. `torchrun --nproc-per-node N -m icm.cli
     verify` shares the work between machines; the report is the same for any number of ranks and workers.
     """
+    if (replay is not None or listing) and int(os.environ.get("RANK", "0")):
+        return
     if replay is not None:
         if claims or listing or json or html:
             raise InputError(f"--replay {replay} runs one witness by itself: leave out claims, --list, --json, --html")
@@ -77,19 +79,15 @@ def verify(
                 report = run(claims or None, instances, seed, **options, workers=count, progress=progress)
             except BrokenExecutor as error:
                 raise InputError(f"--workers {count}: a process ended unexpectedly ({error}); take fewer") from error
-    spent = perf_counter() - start
-    if rank == 0:
-        saved = _write(report, json, html, witnesses)
-        if json is not None and str(json) == "-":
-            typer.echo(json_of(report))
-        else:
-            _show(report, saved, witnesses, spent, budget)
-    raise typer.Exit(0 if report.as_expected else 1)
-
-
-def json_of(report: Report) -> str:
-    """The text that `Report.save` writes."""
-    return jsonlib.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        if rank == 0:
+            spent = perf_counter() - start
+            saved = _write(report, json, html, witnesses)
+            if json is not None and str(json) == "-":
+                typer.echo(json_text(report.to_dict()))
+            else:
+                _show(report, saved, witnesses, spent, budget)
+    # A launcher ends all ranks with the first that fails: only the one that has reported does.
+    raise typer.Exit(1 if rank == 0 and not report.as_expected else 0)
 
 
 def _cores() -> int:
@@ -114,11 +112,11 @@ def _check_outputs(json: Path | None, html: Path | None, witnesses: Path) -> Non
 
 def _write(report: Report, json: Path | None, html: Path | None, witnesses: Path) -> list[Path]:
     """What was asked for, and the witnesses if there are any; the page first, which takes the longest."""
-    from icm.html import write_html
-    from icm.tables import progress_bar
-
     written = []
     if html is not None:
+        from icm.html import write_html
+        from icm.tables import progress_bar
+
         with progress_bar() as progress, _ended_by_interrupt():
             written.append(write_html(report, html, witnesses=witnesses, progress=progress))
     if json is not None and str(json) != "-":

@@ -111,9 +111,27 @@ class Ball:
             return 1.0 / self**-p
         return self.increasing(lambda x: x**p)
 
-    def abs(self) -> Ball:
+    def root(self, p: float) -> Ball:
+        """x^{1/p} for x ≥ 0 and p > 0: the exponent 1/p is rounded, which counts with |log x|/p."""
+        far = max(
+            (float(end.log().abs().nan_to_num(0.0, 0.0, 0.0).max()) for end in (self.lower, self.upper)), default=0
+        )
+        return self.increasing(lambda x: x ** (1 / p), 4 * _EPS + _EPS * far / p)
+
+    def __abs__(self) -> Ball:
         """|x|."""
         return Ball(self.middle.abs(), self.radius, self.rigour)
+
+    def abs(self) -> Ball:
+        """|x|."""
+        return abs(self)
+
+    def log(self) -> Ball:
+        """log x for x > 0, unbounded where x may be 0."""
+        low, high = self.lower.log(), self.upper.log()
+        slack = 4 * _EPS * (1 + torch.maximum(low.abs(), high.abs()))
+        known = self.lower > 0
+        return Ball.between((low - slack).where(known, -torch.inf), (high + slack).where(known, torch.inf), self.rigour)
 
     def sqrt(self) -> Ball:
         """√x for x ≥ 0; the part of the ball below 0 is left out."""
@@ -131,8 +149,10 @@ class Ball:
 
     def sum(self, dim: int = -1) -> Ball:
         """Σ x over a dimension."""
+        total = self.middle.sum(dim)
         rounding = _EPS * self.middle.shape[dim] * self.middle.abs().sum(dim)
-        return Ball(self.middle.sum(dim), (self.radius.sum(dim) + rounding) * (1 + 1e-12) + _TINY, self.rigour)
+        radius = ((self.radius.sum(dim) + rounding) * (1 + 1e-12) + _TINY).where(torch.isfinite(total), torch.inf)
+        return Ball(total.where(torch.isfinite(total), 0.0), radius, self.rigour)
 
     def amin(self, dim: int = -1) -> Ball:
         """The least of x over a dimension; unbounded if that is empty."""

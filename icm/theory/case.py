@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from icm.curvature import Curvature, as_curvature
+from icm.errors import InputError
 from icm.solvers import Reason, Solution, Status, solve
 from icm.solvers.certificate import decomposition_error
 from icm.sphere import expect
@@ -43,6 +44,14 @@ def remembered(function: Callable[[Case], Found]) -> Callable[[Case], Found]:
     return once
 
 
+def least_value(solution: Solution) -> Ball:
+    """min F (B,): no further below the value than its gap, and no further above it than the error of evaluating it,
+    which the gap contains."""
+    value, gap = solution.value, solution.gap
+    known = torch.isfinite(value) & torch.isfinite(gap)
+    return Ball(value.where(known, 0.0), (gap * (1 + 2 * _EPS)).where(known, torch.inf), Rigour.CERTIFIED)
+
+
 class Case:
     """A batch of B instances as a claim sees it: G (B, m, n), H, and by index what else was drawn, case["name"].
 
@@ -59,6 +68,11 @@ class Case:
         return len(self.instances)
 
     def __getitem__(self, name: str) -> Tensor:
+        if name not in self.instances.extra:
+            raise InputError(
+                f"the claim looks at {name!r}, which comes with the instances it draws and not with this one: pass it "
+                f"too, as in claim.on(G, H, {name}=…)"
+            )
         return self.instances.extra[name]
 
     @cached_property
@@ -102,6 +116,11 @@ class Case:
         return self.solved & (self.shift <= _NEAR)
 
     @cached_property
+    def stationary(self) -> Tensor:
+        """Whether g = ∇f(σ) (B,): no wall and no kink holds σ*."""
+        return ~self._stationary[1].any(-1)
+
+    @cached_property
     def _stationary(self) -> tuple[Ball, Tensor]:
         """∇f(σ), and which entries (B, k) a wall or a kink holds: there g may be anything on one side."""
         sigma = self.solution.sigma.nan_to_num(0.0)
@@ -116,23 +135,19 @@ class Case:
 
     @cached_property
     def optimum(self) -> Ball:
-        """min F (B,) for the drawn G: between value − gap and value, or as `icm.enclose` proves it."""
-        if self.rigorous:
-            return proofs.optimum(self.solution)
-        value, gap = self.solution.value, self.solution.gap
-        fine = torch.isfinite(value) & torch.isfinite(gap)
-        ball = Ball.between(value.where(fine, 0.0) - gap.where(fine, 0.0), value.where(fine, 0.0), Rigour.CERTIFIED)
-        return Ball(ball.middle, ball.radius.where(fine, torch.inf), Rigour.CERTIFIED)
+        """min F (B,) for the drawn G: within the gap of the value, or as `icm.enclose` proves it."""
+        return proofs.optimum(self.solution) if self.rigorous else least_value(self.solution)
 
     def mean(self, sigma: Ball | Tensor, H: Curvature | str | None = None, dim: int | None = None) -> Ball:
         """E H(‖Qζ‖) (B,) for Q with singular values sigma (B, k) and `dim` inputs; H and n are the instance's own by
-        default."""
+        default. Unbounded where sigma may be beyond a wall of H, and the mean infinite."""
         H, dim = self.H if H is None else as_curvature(H), dim or self.n
         sigma = Ball.of(sigma)
+        inside = torch.isfinite(sigma.radius).all(-1) & (sigma.upper <= H.wall).all(-1)
         ends = [sigma.lower.clamp(min=0), sigma.upper] if bool((sigma.radius > 0).any()) else [sigma.middle]
         balls = [self._mean(torch.where(torch.isfinite(end), end, 0.0), H, dim) for end in ends]
         found = Ball.between(balls[0].lower, balls[-1].upper, min(sigma.rigour, balls[0].rigour))
-        return Ball(found.middle, found.radius.where(torch.isfinite(sigma.radius).all(-1), torch.inf), found.rigour)
+        return Ball(found.middle.where(inside, 0.0), found.radius.where(inside, torch.inf), found.rigour)
 
     def _mean(self, sigma: Tensor, H: Curvature, dim: int) -> Ball:
         if self.rigorous:
@@ -140,21 +155,33 @@ class Case:
         e = expect(H, sigma, dim, level=1)
         return Ball(e.value, (e.error + 4 * _EPS) * e.value, Rigour.CERTIFIED)
 
-    def slopes(self, sigma: Tensor, H: Curvature | str | None = None, dim: int | None = None) -> Ball:
-        """∂f/∂σ_i (B, k) at sigma (B, k) ≥ 0; H and n are the instance's own by default; at a kink the left slopes."""
+    def slopes(self, sigma: Ball | Tensor, H: Curvature | str | None = None, dim: int | None = None) -> Ball:
+        """∂f/∂σ_i (B, k) at sigma (B, k) ≥ 0, known exactly; H and n are the instance's own by default. At a kink the
+        left slopes, at a wall those of H without it.
+
+        Raises InputError for a sigma with a radius: slopes do not grow with sigma, so that its ends bound nothing."""
         H, dim = self.H if H is None else as_curvature(H), dim or self.n
+        if isinstance(sigma, Ball):
+            if bool(((sigma.radius > 0) & torch.isfinite(sigma.radius)).any()):
+                raise InputError("slopes are known at exact spectra only: pass a tensor, such as sigma.middle")
+            known = (sigma.radius == 0).all(-1, keepdim=True)
+            at = self.slopes(sigma.middle, H, dim)
+            return Ball(at.middle, at.radius.where(known, torch.inf), min(at.rigour, sigma.rigour))
         if self.rigorous:
             return proofs.slopes(H, sigma, dim)
         e = expect(H, sigma, dim, level=1)
         return Ball(e.slopes, (e.error[..., None] + 4 * _EPS) * e.slopes, Rigour.CERTIFIED)
 
     def spectrum(self, A: Tensor) -> Ball:
-        """The singular values (B, k) of A (B, m, n), descending."""
+        """The singular values (B, k) of A (B, m, n), descending; unbounded where A is not finite."""
+        known = torch.isfinite(A).all(-1).all(-1)[:, None]
+        A = A.where(known[..., None], 0.0)
         if self.rigorous:
-            return proofs.spectrum(A)
+            found = proofs.spectrum(A)
+            return Ball(found.middle, found.radius.where(known, torch.inf), found.rigour)
         values = torch.linalg.svdvals(A)
         error = decomposition_error(*A.shape[-2:]) * torch.linalg.matrix_norm(A)[:, None]
-        return Ball(values, error.expand_as(values).clone(), Rigour.CERTIFIED)
+        return Ball(values, error.where(known, torch.inf), Rigour.CERTIFIED)
 
     def inner(self, A: Tensor, B: Tensor) -> Ball:
         """⟨A, B⟩ (B,) for matrices (B, m, n)."""
@@ -163,7 +190,3 @@ class Case:
     def objective(self, Q: Tensor) -> Ball:
         """F(Q) (B,) for Q (B, m, n) inside the wall."""
         return self.mean(self.spectrum(Q)) - self.inner(Q, self.G)
-
-    def each(self, function: Callable[[int], Any]) -> Tensor:
-        """A number per element (B,), from its index: for what is not batched."""
-        return torch.tensor([float(function(i)) for i in range(len(self))], dtype=torch.float64)

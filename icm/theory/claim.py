@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,24 +66,23 @@ class Claim:
     resolution: float = 1e-6
     batch: int = 50
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise InputError(
+                f"a claim is named {self.name!r}: use letters, digits, - and _, for files are named after it"
+            )
+
     def check(self, instances: Instances, rigorous: bool = False) -> Checked:
         """Every instance of a batch against the claim."""
         case = Case(instances, rigorous)
         met, missed = torch.ones(len(case), dtype=torch.bool), {}
         for name, holds in self.hypotheses.items():
-            fine = torch.as_tensor(holds(case)).broadcast_to(met.shape)
-            missed[name] = int((~fine).sum())
-            met = met & fine
-        found = self.margin(case)
-        if isinstance(found, Tensor):
-            known = torch.isfinite(found)
-            found = Ball(found.double(), torch.where(known, self.slack, math.inf), Rigour.SAMPLED)
-        if found.shape != met.shape:
-            raise InputError(
-                f"the margin of claim {self.name!r} has shape {tuple(found.shape)} for {len(case)} instances: "
-                "return one number per instance, reducing over singular values, e.g. by .amin(-1)"
-            )
-        known = torch.isfinite(found.middle) & torch.isfinite(found.radius)
+            if bool(met.any()):  # what follows may rest on it
+                fine = self._decided(name, holds(case), len(case))
+                missed[name] = int((~fine).sum())
+                met = met & fine
+        found = self._measured(case) if bool(met.any()) else Ball.of(torch.full((len(case),), math.nan))
+        known = ~found.middle.isnan() & torch.isfinite(found.radius)
         size = found.middle.abs() if self.equality else -found.middle
         violated = met & known & (size > found.radius)
         tied = met & known & (found.middle.abs() <= found.radius) & (found.radius <= self.resolution)
@@ -97,6 +97,31 @@ class Claim:
             rigour=found.rigour,
             missed=missed,
         )
+
+    def _decided(self, name: str, found: Any, size: int) -> Tensor:
+        """What a hypothesis says, (B,) bool."""
+        fine = torch.as_tensor(found)
+        if fine.dtype != torch.bool or fine.shape not in ((), (size,)):
+            raise InputError(
+                f"hypothesis {name!r} of claim {self.name!r} gives {fine.dtype} of shape {tuple(fine.shape)} for "
+                f"{size} instances: return True or False, one for all or one for each"
+            )
+        return fine.broadcast_to((size,))
+
+    def _measured(self, case: Case) -> Ball:
+        """The margin (B,) with its error."""
+        found = self.margin(case)
+        if isinstance(found, Tensor):
+            known = ~found.isnan()
+            found = Ball(found.double(), torch.where(known, self.slack, math.inf), Rigour.SAMPLED)
+        if not isinstance(found, Ball):
+            raise InputError(f"the margin of claim {self.name!r} is {found!r}: return a Ball or a tensor of shape (B,)")
+        if found.shape != (len(case),):
+            raise InputError(
+                f"the margin of claim {self.name!r} has shape {tuple(found.shape)} for {len(case)} instances: "
+                "return one number per instance, reducing over singular values, e.g. by .amin(-1)"
+            )
+        return found
 
     def on(self, G: Any, H: Curvature | str, *, rigorous: bool = False, **extra: Any) -> Evidence:
         """The claim on one gradient G (m, n) of the caller's own; `extra` is what else its margin looks at, by name."""

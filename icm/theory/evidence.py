@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from icm.errors import InputError
+from icm.paths import write_json
 
 if TYPE_CHECKING:
     from icm.theory.instances import Instances
@@ -48,6 +50,11 @@ class Expected(Enum):
         return f"Expected.{self.name}"
 
 
+def upwards(error: float) -> str:
+    """An error with two digits, rounded up."""
+    return f"{error * (1.05 if math.isfinite(error) else 1):.1e}"
+
+
 @dataclass(frozen=True)
 class Evidence:
     """One piece of evidence: `rigour` and `scope` ("every case", "this instance", "these 1000 instances").
@@ -67,6 +74,10 @@ class Evidence:
     def to_dict(self) -> dict[str, Any]:
         """The fields as numbers and texts."""
         return {**vars(self), "rigour": str(self.rigour)}
+
+    def __str__(self) -> str:
+        margin = "" if math.isnan(self.margin) else f", margin {self.margin:.3g} ± {upwards(self.error)}"
+        return f"{self.rigour}, {self.scope}{margin}" + (f" ({self.note})" if self.note else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +108,10 @@ class Witness:
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, whole or not at all; `icm.theory.replay` reads it back."""
-        from icm.paths import write_bytes
-
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_bytes(Path(path), (text + "\n").encode())
-        return Path(path)
+        return write_json(Path(path), self.to_dict())
 
     def __str__(self) -> str:
-        return f"{self.instance.describe()}: margin {self.margin:.3g} ± {self.error:.1g}"
+        return f"{self.instance.describe()}: margin {self.margin:.3g} ± {upwards(self.error)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +146,11 @@ class Result:
         """The piece of evidence that the grade rests on."""
         return next((e for e in self.evidence if e.rigour is self.grade), self.evidence[0])
 
+    def __str__(self) -> str:
+        sign = "" if self.as_expected else "  ← not as expected"
+        why = f"; {self.witness}" if self.witness is not None else ""
+        return f"{self.claim}: {'; '.join(map(str, self.evidence if not why else self.evidence[1:]))}{why}{sign}"
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as numbers, texts and lists."""
         head = self.headline
@@ -154,6 +166,14 @@ class Result:
             **counts,
             "missed": self.missed,
             "evidence": [e.to_dict() for e in self.evidence],
-            "witness": None if self.witness is None else self.witness.to_dict(),
+            "witness": None if self.witness is None else _recorded(self.witness),
             "seconds": self.seconds,
         }
+
+
+def _recorded(witness: Witness) -> dict[str, Any]:
+    """The witness, or in words where its H has no text that gives it back."""
+    try:
+        return witness.to_dict()
+    except InputError as error:
+        return {"claim": witness.claim, "text": str(witness), "not saved": str(error)}

@@ -6,6 +6,7 @@ huge, nearly equal singular values and all of them on very different scales; sha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -72,14 +73,20 @@ class Instances:
             parse(text)
         except CurvatureError as error:
             raise InputError(f"H = {text} has no text that gives it back, so the instance cannot be saved") from error
-        extra = {name: value[0].tolist() for name, value in self.extra.items()}
+        extra = {
+            name: {"dtype": str(value.dtype).removeprefix("torch."), "value": _written(value[0].tolist())}
+            for name, value in self.extra.items()
+        }
         origin = self.origin[0] if self.origin else ""
         return {"H": text, "m": self.m, "n": self.n, "G": self.G[0].tolist(), "extra": extra, "origin": origin}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Instances:
         """The instance that `to_dict` wrote, a batch of one."""
-        extra = {name: torch.tensor([value], dtype=torch.float64) for name, value in record["extra"].items()}
+        extra = {
+            name: torch.tensor([_read(held["value"])], dtype=getattr(torch, held["dtype"]))
+            for name, held in record["extra"].items()
+        }
         G = torch.tensor([record["G"]], dtype=torch.float64)
         return cls(G, parse(record["H"]), extra, (record["origin"],))
 
@@ -94,8 +101,22 @@ class Instances:
         return ", ".join(parts)
 
 
+def _written(value: Any) -> Any:
+    """Numbers as JSON holds them: infinities and NaN as words."""
+    if isinstance(value, list):
+        return [_written(x) for x in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read(value: Any) -> Any:
+    """What `_written` wrote."""
+    if isinstance(value, list):
+        return [_read(x) for x in value]
+    return float(value) if isinstance(value, str) else value
+
+
 def draw(
-    curvature: Callable[[Generator], Curvature] | Curvature,
+    curvature: Callable[[Generator], Curvature] | Curvature | str,
     *,
     shapes: Shape | tuple[tuple[int, int], ...] = "any",
     kinds: tuple[str, ...] | None = None,
@@ -105,9 +126,20 @@ def draw(
 ) -> Draw:
     """A generator (rng, size) → Instances: a shape and a curvature per batch, a spectrum of some kind per element.
 
-    G is diagonal, or rotated by random orthogonal factors. It is scaled so that a typical update has the length scale
-    of H, times 10^±decades. `kinds` picks from `KINDS`; `extra` adds what else the claim looks at, each (size, …).
+    `curvature` is an H, its text, or a function of the generator, which is NumPy's; `shapes` "any", "tall" (m > n),
+    "square" or "wide", or a tuple of (m, n). G is diagonal, or rotated by random orthogonal factors. It is scaled so
+    that a typical update has the length scale of H, times 10^±decades. `kinds` picks from `KINDS`; extra(rng,
+    instances) adds what else the claim looks at, tensors (size, …) by name.
+
+    Raises InputError for a shape or kind that is not known.
     """
+    if isinstance(curvature, str):
+        curvature = parse(curvature)
+    if isinstance(shapes, str) and shapes not in (*_SHAPES, "any"):
+        raise InputError(f"shapes={shapes!r}: choose among any, {', '.join(_SHAPES)}, or give a tuple of (m, n)")
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise InputError(f"no kind of spectrum is named {kind!r}: choose among {', '.join(KINDS)}")
 
     def generate(rng: Generator, size: int) -> Instances:
         if isinstance(shapes, str):

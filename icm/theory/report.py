@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icm.paths import write_bytes
+from icm.paths import write_json
 from icm.theory.claim import Claim
-from icm.theory.evidence import Result
+from icm.theory.evidence import Result, Rigour, upwards
 
 LEFT_OUT = (
     "Remarks of the paper that are not public are left out. "
@@ -35,7 +34,7 @@ class Report:
         return all(result.as_expected for result in self.results)
 
     def __getitem__(self, name: str) -> Result:
-        return next(result for result in self.results if result.claim == name)
+        return {result.claim: result for result in self.results}[name]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as numbers, texts and lists; None where a figure is no finite number."""
@@ -49,9 +48,7 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write `to_dict` as JSON, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        write_bytes(Path(path), (text + "\n").encode())
-        return Path(path)
+        return write_json(Path(path), self.to_dict())
 
     def save_witnesses(self, folder: str | Path) -> list[Path]:
         """Write a file for every refuted claim into the folder, made if it is missing."""
@@ -66,9 +63,10 @@ class Report:
         lines = []
         for r in self.results:
             head = r.headline
-            margin = "" if math.isnan(head.margin) else f", worst margin {head.margin:.2g} ± {head.error:.0e}"
+            margin = "" if math.isnan(head.margin) else f", worst margin {head.margin:.2g} ± {upwards(head.error)}"
+            why = f" ({head.note})" if r.grade is Rigour.INCONCLUSIVE else ""
             sign = "" if r.as_expected else "  ← not as expected"
-            lines.append(f"{r.claim:{width}}  {r.grade}, {head.scope}{margin}{sign}")
+            lines.append(f"{r.claim:{width}}  {r.grade}, {head.scope}{margin}{why}{sign}")
         return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from icm.curvature import Curvature
-from icm.errors import MissingPackageError, SolveError
+from icm.errors import InputError, MissingPackageError, SolveError
 from icm.solvers import Solution, Status, enclose
 from icm.theory.ball import Ball
 
@@ -43,8 +43,10 @@ def optimum(solution: Solution) -> Ball:
     lower, upper = [], []
     for i, status in enumerate(solution.statuses):
         try:
-            found = enclose(solve_one(solution, i)).optimum if status is not Status.UNBOUNDED else None
-        except SolveError:
+            found = (
+                enclose(solve_one(solution, i)).optimum if status.answers and status is not Status.UNBOUNDED else None
+            )
+        except (InputError, SolveError):  # out of the range of floats, or nothing decided
             found = None
         lower.append(found.lower if found else 0.0)
         upper.append(found.upper if found else torch.inf)
@@ -100,7 +102,8 @@ def _balls(rows: Iterable[Iterable[arb]]) -> Ball:
 
     ends = [[outward(x) for x in row] for row in rows]
     both = torch.tensor(ends, dtype=torch.float64)
-    return Ball.between(both[..., 0].nan_to_num(-torch.inf), both[..., 1].nan_to_num(torch.inf))
+    low, high = both.unbind(-1)
+    return Ball.between(low.where(~low.isnan(), -torch.inf), high.where(~high.isnan(), torch.inf))
 
 
 def _need_flint() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from icm.errors import FileError, InputError
 from icm.theory.claim import Claim
-from icm.theory.evidence import Evidence, Result, Witness
+from icm.theory.evidence import Evidence, Result, Rigour, Witness
 from icm.theory.verify import Progress, verify
 
 
@@ -42,6 +42,10 @@ def replay(witness: Witness | str | Path, claim: Claim | None = None) -> Evidenc
         from icm.theory.claims import CLAIMS
 
         if witness.claim not in CLAIMS:
-            raise InputError(f"claim {witness.claim!r} is not among those of icm: pass it as claim=…")
+            raise InputError(
+                f"claim {witness.claim!r} is not among those of icm: in Python, icm.theory.replay(path, claim) takes it"
+            )
         claim = CLAIMS[witness.claim]
-    return claim.here(witness.instance)
+    if claim.name != witness.claim:
+        raise InputError(f"the witness is one against {witness.claim!r}, and the claim is {claim.name!r}")
+    return claim.here(witness.instance, witness.rigour is Rigour.ENCLOSED)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -13,43 +14,52 @@ from icm.curvature import Curvature, Power
 from icm.theory.claim import Checked, Claim
 from icm.theory.evidence import Witness
 from icm.theory.instances import Instances, diagonal
+from icm.theory.tally import Violation
 
 _MOST = 200  # candidates tried
 _CLEAR = 0.1  # of the worst margin
 
 
-def shrink(claim: Claim, violations: list[dict[str, Any]], seed: int) -> Witness:
+def shrink(claim: Claim, violations: Sequence[Violation], seed: int, deadline: float = math.inf) -> Witness | None:
     """The smallest witness that these violations lead to: candidates simpler than the best so far replace it as long
     as they meet the hypotheses and violate the claim by a tenth at least of what the worst does, so that it stays
-    plain to see. The same input gives the same witness."""
-    clear = _CLEAR * max(abs(v["margin"]) for v in violations)
-    plain = [v for v in violations if abs(v["margin"]) >= clear]
-    first = min(plain, key=lambda v: _size(Instances.from_dict(v["instance"])))
-    best, steps, tried = Instances.from_dict(first["instance"]), 0, 0
-    found = claim.check(best)
-    if not bool(found.violated):  # it was found in balls only, or rounds differently than in its batch
-        rigour = claim.check(best, rigorous=True).rigour if claim.enclosable else found.rigour
-        return Witness(claim.name, best, first["margin"], first["error"], rigour, seed)
-    improved = True
-    while improved and tried < _MOST:
+    plain to see. None if no violation is one by itself; no candidate is tried after `deadline`. But for that the same
+    input gives the same witness."""
+    clear = _CLEAR * max(abs(v.margin) for v in violations)
+    starts = sorted(violations, key=lambda v: (abs(v.margin) < clear, _size(v.instance)))
+    found = next((start for v in starts if (start := _alone(claim, v.instance)) is not None), None)
+    if found is None:
+        return None
+    best, checked, rigorous = found
+    steps, tried, improved = 0, 0, True
+    while improved and tried < _MOST and perf_counter() <= deadline:
         improved = False
         for candidate in _simpler(best):
             tried += 1
-            checked = _attempt(claim, candidate, clear)
-            if checked is not None and _size(candidate) < _size(best):
-                best, found, improved = candidate, checked, True
+            smaller = _attempt(claim, candidate, rigorous, clear)
+            if smaller is not None and _size(candidate) < _size(best):
+                best, checked, improved = candidate, smaller, True
                 steps += 1
                 break
-            if tried >= _MOST:
+            if tried >= _MOST or perf_counter() > deadline:
                 break
-    return Witness(claim.name, best, float(found.margin), float(found.error), found.rigour, seed, steps)
+    return Witness(claim.name, best, float(checked.margin), float(checked.error), checked.rigour, seed, steps)
 
 
-def _attempt(claim: Claim, candidate: Instances, clear: float) -> Checked | None:
+def _alone(claim: Claim, instance: Instances) -> tuple[Instances, Checked, bool] | None:
+    """How the instance violates the claim by itself, and whether that takes ball arithmetic; None if it does not."""
+    for rigorous in (False, True) if claim.enclosable else (False,):
+        checked = claim.check(instance, rigorous)
+        if bool(checked.violated):
+            return instance, checked, rigorous
+    return None
+
+
+def _attempt(claim: Claim, candidate: Instances, rigorous: bool, clear: float) -> Checked | None:
     """How the candidate violates the claim, by `clear` at least; None if it does not, or the margin cannot see it."""
     try:
-        checked = claim.check(candidate)
-    except (ValueError, RuntimeError, IndexError):
+        checked = claim.check(candidate, rigorous)
+    except Exception:  # a margin of one's own may rest on anything that was taken away
         return None
     return checked if bool(checked.violated) and abs(float(checked.margin)) >= clear else None
 

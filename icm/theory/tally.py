@@ -6,7 +6,6 @@ import math
 import zlib
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from icm.theory.instances import Instances
 
 _LARGEST = 9  # inputs of an instance that is enclosed
 _SMALLEST, _BATCHES = 3, 16  # elements of a batch, and batches of a run where they are that small
+_LOOKED_AT = 8  # instances of a batch among which those to enclose are chosen
 _EACH = 2  # instances of a batch that are enclosed
 
 
@@ -31,10 +31,19 @@ class Task:
     rigorous: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Violation:
+    """An instance that violates a claim, a batch of one, and its margin and error in the batch it was found in."""
+
+    instance: Instances
+    margin: float
+    error: float
+
+
 @dataclass(frozen=True)
 class Tally:
     """What a task found. margin and error are those of the worst instance, NaN if none was decided; `violation` is the
-    worst instance that violates the claim, as a dictionary, with its margin and error."""
+    worst instance that violates the claim."""
 
     task: Task
     tried: int
@@ -45,7 +54,7 @@ class Tally:
     rigour: Rigour
     margin: float = math.nan
     error: float = math.nan
-    violation: dict[str, Any] | None = None
+    violation: Violation | None = None
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -61,11 +70,20 @@ def instances_of(claim: Claim, task: Task) -> Instances:
 
 
 def tally(claim: Claim, task: Task) -> Tally:
-    """The task carried out."""
+    """The task carried out. Whatever its margin or generator raises says in a note which batch it was."""
+    try:
+        return _tally(claim, task)
+    except Exception as error:
+        error.add_note(f"in batch {task.number} of claim {task.claim!r}, {task.size} instances, seed {task.seed}")
+        raise
+
+
+def _tally(claim: Claim, task: Task) -> Tally:
     start = perf_counter()
     instances = instances_of(claim, task)
     if task.rigorous:
-        few = claim.check(instances).met.nonzero()[:_EACH, 0].tolist() if instances.n <= _LARGEST else []
+        first = instances[list(range(min(_LOOKED_AT, len(instances))))]
+        few = claim.check(first).met.nonzero()[:_EACH, 0].tolist() if instances.n <= _LARGEST else []
         if not few:
             return Tally(task, 0, 0, 0, 0, {}, Rigour.ENCLOSED, seconds=perf_counter() - start)
         instances = instances[few]
@@ -78,8 +96,7 @@ def tally(claim: Claim, task: Task) -> Tally:
     if bool(checked.violated.any()):
         excess = checked.margin.abs() if claim.equality else -checked.margin
         i = int((excess - checked.error).masked_fill(~checked.violated, -math.inf).argmax())
-        record = instances[[i]].to_dict()
-        violation = {"instance": record, "margin": float(checked.margin[i]), "error": float(checked.error[i])}
+        violation = Violation(instances[[i]], float(checked.margin[i]), float(checked.error[i]))
     some = bool(decided.any())
     return Tally(
         task=task,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any
 
 from icm.errors import InputError
 from icm.theory.claim import Claim
@@ -14,7 +14,7 @@ from icm.theory.proofs import Proven, prove
 from icm.theory.report import Report
 from icm.theory.shrink import shrink
 from icm.theory.tally import Tally, Task, badness, batch_size, tally
-from icm.theory.workers import Workers
+from icm.theory.workers import Workers, one_thread
 
 Progress = Callable[[int, int, str], None]
 
@@ -39,9 +39,10 @@ def verify(
     that meet its hypotheses, drawn from `seed`; with `rigorous`, 20 more each in ball arithmetic, and with `proofs`
     the proof, checked step by step, where there is one.
 
-    No batch is begun after `budget` seconds. `workers` > 1 are processes (call it under `if __name__ == "__main__":`);
-    with torch.distributed initialised the work is shared by all ranks. The report is the same on every rank and for
-    any number of them, the seconds in it and a budget's effect apart. progress(done, total, what) is told of each step.
+    After `budget` seconds no batch is begun, but those that processes already hold are finished. `workers` > 1 are
+    processes, for claims of the library only (call it under `if __name__ == "__main__":`); with torch.distributed
+    initialised the work is shared by all ranks. The report is the same on every rank and for any number of them, the
+    seconds in it and a budget's effect apart. progress(done, total, what) is told of each step.
 
     Raises InputError for an unknown claim or a count that cannot be.
     """
@@ -78,7 +79,9 @@ def _chosen(claims: Sequence[str | Claim] | str | Claim | None) -> list[Claim]:
     listed = [claims] if isinstance(claims, str | Claim) else list(claims)
     for claim in listed:
         if isinstance(claim, str) and claim not in registry:
-            raise InputError(f"no claim is named {claim!r}: choose among {', '.join(registry)}")
+            near = difflib.get_close_matches(claim, registry, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"choose among {', '.join(registry)}"
+            raise InputError(f"no claim is named {claim!r}: {hint}")
     found = [registry[claim] if isinstance(claim, str) else claim for claim in listed]
     names = [claim.name for claim in found]
     if len(set(names)) < len(names):
@@ -157,9 +160,9 @@ def _one(task: Task) -> Tally:
 def _result(claim: Claim, run: _Run, proven: Proven | None) -> Result:
     """What the tallies of a claim and its proof add up to."""
     tallies, enclosed = run.tallies[claim.name], [t for t in run.enclosed[claim.name] if t.tried]
-    witness = _witness(claim, [*tallies, *enclosed], run.seed)
-    tried = _summary(claim, tallies, "")
-    evidence = [tried, *([_summary(claim, enclosed, "in ball arithmetic")] if enclosed else [])]
+    witness = _witness(claim, [*tallies, *enclosed], run)
+    tried = _summary(claim, tallies, "", witness)
+    evidence = [tried, *([_summary(claim, enclosed, "in ball arithmetic", witness)] if enclosed else [])]
     if proven is not None:
         evidence.insert(0, proven.evidence())
     if witness is not None:
@@ -167,6 +170,8 @@ def _result(claim: Claim, run: _Run, proven: Proven | None) -> Result:
         evidence.insert(0, found)
     told = {e.rigour for e in evidence}
     grade = next((rigour for rigour in (Rigour.REFUTED, Rigour.PROVED) if rigour in told), tried.rigour)
+    if not any(t.met for t in tallies):  # a proof of what no instance is about
+        grade = Rigour.INCONCLUSIVE
     missed: dict[str, int] = {}
     for found in tallies:
         for name, count in found.missed.items():
@@ -185,7 +190,7 @@ def _result(claim: Claim, run: _Run, proven: Proven | None) -> Result:
     )
 
 
-def _summary(claim: Claim, tallies: list[Tally], note: str) -> Evidence:
+def _summary(claim: Claim, tallies: list[Tally], note: str, witness: Witness | None) -> Evidence:
     """One piece of evidence out of many batches."""
     decided = [t for t in tallies if t.met > t.open]
     count = sum(t.met - t.open for t in decided)
@@ -195,16 +200,23 @@ def _summary(claim: Claim, tallies: list[Tally], note: str) -> Evidence:
         why = f"no margin of {met} instances is known well enough" if met else why
         return Evidence(Rigour.INCONCLUSIVE, "no instance", note=why)
     worst = max(decided, key=lambda t: badness(claim, t))
+    lost = sum(t.open for t in tallies)
     rigour = min(t.rigour for t in decided)
+    if lost > count:
+        rigour, note = Rigour.INCONCLUSIVE, f"only {count} of {count + lost} margins are known well enough"
     if against := sum(t.violation is not None for t in decided):
-        rigour = Rigour.REFUTED
+        rigour = Rigour.INCONCLUSIVE if witness is None else Rigour.REFUTED
         note = f"{against} of {len(decided)} batches violate it{', ' + note if note else ''}"
+        note += ", none of them by an instance alone" if witness is None else ""
     scope = f"these {count} instances" if count > 1 else "this instance"
     ties = sum(t.ties for t in decided)
     return Evidence(rigour, scope, count, worst.margin, worst.error, ties, note)
 
 
-def _witness(claim: Claim, tallies: list[Tally], seed: int) -> Witness | None:
+def _witness(claim: Claim, tallies: list[Tally], run: _Run) -> Witness | None:
     """The worst violation, made smaller."""
-    found: list[dict[str, Any]] = [t.violation for t in tallies if t.violation is not None]
-    return shrink(claim, found, seed) if found else None
+    found = [t.violation for t in tallies if t.violation is not None]
+    if not found:
+        return None
+    with one_thread():
+        return shrink(claim, found, run.seed, run.deadline)

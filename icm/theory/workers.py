@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
+from random import Random
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import torch
 
 Job = TypeVar("Job")
 Outcome = TypeVar("Outcome")
-_AHEAD = 3  # tasks queued per worker
+_AHEAD = 2  # tasks queued per worker, which a deadline does not recall
 
 
 class Workers:
@@ -24,6 +25,7 @@ class Workers:
     def __init__(self, count: int = 1):
         self.pool: ProcessPoolExecutor | None = None
         self.count = count
+        self.failure: Exception | None = None
         if count > 1:
             self.pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_quiet)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -43,20 +45,32 @@ class Workers:
         told: Callable[[Outcome, int, int], None] = lambda outcome, done, total: None,
     ) -> list[Outcome]:
         """The outcomes of every ranks-th job, in the order of the jobs; none is begun after `deadline`."""
-        mine = jobs[self.rank :: self.ranks]
+        order = list(range(len(jobs)))
+        Random(0).shuffle(order)  # neighbours cost alike, and every rank-th job would be one claim's
+        mine = [jobs[i] for i in sorted(order[self.rank :: self.ranks])]
         found: dict[int, Outcome] = {}
-        for index, outcome in self._each(function, mine, deadline):
-            found[index] = outcome
-            told(outcome, len(found), len(mine))
+        try:
+            for index, outcome in self._each(function, mine, deadline):
+                found[index] = outcome
+                told(outcome, len(found), len(mine))
+        except Exception as error:
+            if self.ranks == 1:
+                raise
+            self.failure = error  # told to the others first, who wait in `gather`
         return [found[index] for index in sorted(found)]
 
     def gather(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """The outcomes of all ranks, those of one rank after another's."""
+        """The outcomes of all ranks, those of one rank after another's. Where one of them has failed all do."""
         if self.ranks == 1:
             return outcomes
         parts: list[Any] = [None] * self.ranks
-        torch.distributed.all_gather_object(parts, outcomes)
-        return [outcome for part in parts for outcome in part]
+        words = None if self.failure is None else f"rank {self.rank}: {self.failure!r}"
+        torch.distributed.all_gather_object(parts, (outcomes, words))
+        if self.failure is not None:
+            raise self.failure
+        if failed := [words for _, words in parts if words is not None]:
+            raise RuntimeError("; ".join(failed))
+        return [outcome for part, _ in parts for outcome in part]
 
     def _each(
         self, function: Callable[[Job], Outcome], jobs: Iterable[Job], deadline: float

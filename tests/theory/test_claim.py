@@ -35,9 +35,9 @@ def test_an_instance_counts_against_it_only_beyond_its_error():
 
 
 def test_what_is_not_known_well_enough_is_open():
-    checked = toy(lambda case: entries(case, 0.1)).check(batch(1.0, 0.01, -0.01, -1.0, math.inf))
-    assert checked.open.tolist() == [False, True, True, False, True]
-    assert checked.violated.tolist() == [False, False, False, True, False]
+    checked = toy(lambda case: entries(case, 0.1)).check(batch(1.0, 0.01, -0.01, -1.0, math.nan, math.inf, -math.inf))
+    assert checked.open.tolist() == [False, True, True, False, True, False, False]
+    assert checked.violated.tolist() == [False, False, False, True, False, False, True]
 
 
 def test_an_equality_is_a_deviation_of_either_sign():

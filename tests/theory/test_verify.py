@@ -135,7 +135,8 @@ def test_progress_is_told():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"claims": "homogenization"}, "choose among .*homogenisation"),
+        ({"claims": "homogenization"}, "did you mean homogenisation"),
+        ({"claims": "xyz"}, "choose among .*homogenisation"),
         ({"claims": [positive, positive]}, "named twice"),
         ({"claims": positive, "instances": 0}, "instances=0"),
         ({"claims": positive, "seed": -1}, "seed=-1"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from icm.curvature import Wall
 from icm.solvers import solve
 from icm.theory.case import Case
-from icm.theory.claims.wall import CLAIMS, clipped, held, loose, wall_polar
+from icm.theory.claims.wall import CLAIMS, above, clipped, held, loose, wall_polar
 from tests.theory.strategies import instances, walled
 
 
@@ -63,6 +63,6 @@ def test_on_the_wrong_side_each_is_refuted(claim, wrong):
 
 
 def test_a_pressure_below_0_is_refuted():
-    blind = replace(clipped, hypotheses={})
+    blind = replace(clipped, hypotheses={}, margin=above)
     made = clipped.draw(np.random.default_rng(0), 10)
     assert blind.check(replace(made, G=0.5 * made.G)).violated.any()

@@ -13,7 +13,7 @@ from icm.curvature import Curvature, Power, Wall
 from icm.solvers import Solution, solve
 from icm.solvers.certificate import decomposition_error, mean_length
 from icm.theory.ball import Ball, norm, stack
-from icm.theory.case import Case
+from icm.theory.case import Case, least_value
 from icm.theory.claim import Claim
 from icm.theory.claims.convexity import any_curvature
 from icm.theory.claims.von_neumann import loss
@@ -34,11 +34,7 @@ def full(case: Case, tol: float | None = None) -> Solution:
 def difference_of_values(case: Case) -> Ball:
     """The least F over all Q less the least over aligned ones, each known to its gap, over ⟨G, Q⟩."""
     found = full(case)
-    fine = torch.isfinite(found.value) & torch.isfinite(found.gap) & (found.gain > 0)
-    value, gap = found.value.where(fine, 0.0), found.gap.where(fine, 0.0)
-    least = Ball.between(value - gap, value, Rigour.CERTIFIED)
-    apart = (least - case.optimum) / found.gain.where(fine, 1.0)
-    return Ball(apart.middle, apart.radius.where(fine, torch.inf), apart.rigour)
+    return (least_value(found) - case.optimum) / found.gain.where(found.gain > 0, 1.0)
 
 
 alignment = Claim(
@@ -229,11 +225,12 @@ def claimed(case: Case, away: Ball, there: Ball) -> Ball:
             continue
         p = part.exponent
         if p >= 2:
-            total = total + case.mean(away.clamp(0.0), part) / (2.0 ** (p - 1) - 1)
+            total = total + case.mean(away.clamp(0.0), part) / (Ball.of(2.0) ** (p - 1) - 1.0)
         else:
             M = stack([there[:, 0], case.sigma[:, 0]]).amax(-1)
             square = (away * away).sum() / (2.0 * case.n)
-            total = total + part.scale * p * (p - 1) * square * M ** (p - 2)
+            factor = Ball.of(part.scale) * p * (Ball.of(p) - 1.0)
+            total = total + factor * square * M ** (p - 2)
     return total
 
 

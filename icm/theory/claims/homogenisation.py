@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from numpy.random import Generator
 from torch import Tensor
 
-from icm.curvature import Power
+from icm.curvature import Curvature, Power, Wall
 from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim
-from icm.theory.curvatures import nearly, sub_quadratic, super_quadratic
+from icm.theory.curvatures import kinked, nearly, smooth, sub_quadratic, super_quadratic, walled
 from icm.theory.instances import draw
 
 
@@ -20,6 +21,23 @@ def ratios(case: Case) -> Ball:
     return ratio.where((g.middle[:, small] > 0) & (sigma.middle[:, large] > 0), 1.0)
 
 
+def free(case: Case) -> Tensor:
+    """f is differentiable at σ*, and its gradient is g."""
+    return case.stationary
+
+
+def any_curvature(rng: Generator) -> Curvature:
+    """Smooth, with a kink, or with a wall."""
+    family = (smooth, smooth, smooth, kinked, walled)[rng.integers(5)]
+    return family(rng)
+
+
+def rising(rng: Generator) -> Curvature:
+    """Super-quadratic, now and then with a wall around it, or a power that just misses it."""
+    H = nearly(super_quadratic, 1.98, 2.0)(rng)
+    return H + Wall(float(f"{H.length_scale * 10 ** rng.uniform(-0.3, 0.3):.4g}")) if rng.random() < 0.15 else H
+
+
 def several(case: Case) -> Tensor:
     """More than one positive singular value."""
     return (case.drawn > 0).sum(-1) > 1
@@ -27,27 +45,30 @@ def several(case: Case) -> Tensor:
 
 homogenisation = Claim(
     name="homogenisation",
-    statement="If H is super-quadratic, σ*_i/σ*_j ≤ g_i/g_j for g_i ≥ g_j > 0.",
+    statement="If H is super-quadratic and f differentiable at σ*, σ*_i/σ*_j ≤ g_i/g_j for g_i ≥ g_j > 0.",
     latex=r"s \mapsto H(\sqrt s)\ \text{convex} \implies "
     r"\sigma^*_i/\sigma^*_j \le g_i/g_j \quad (g_i \ge g_j > 0)",
     source="Su, arXiv 2511.00674, Theorem 1",
     hypotheses={
         "H is super-quadratic": lambda case: bool(case.H.is_superquadratic()),
+        "no wall or kink holds σ*": free,
         "two positive singular values": several,
     },
     margin=lambda case: (ratios(case) - 1.0).amin(-1),
-    draw=draw(nearly(super_quadratic, 1.98, 2.0)),
+    draw=draw(rising),
     proof="homogenisation",
 )
 
 reversal = Claim(
     name="reversal",
-    statement="If H is sub-quadratic, σ*_i/σ*_j ≥ g_i/g_j for g_i ≥ g_j > 0: the optimum is less homogeneous.",
+    statement="If H is sub-quadratic and f differentiable at σ*, σ*_i/σ*_j ≥ g_i/g_j for g_i ≥ g_j > 0: the optimum is "
+    "less homogeneous.",
     latex=r"s \mapsto H(\sqrt s)\ \text{concave} \implies "
     r"\sigma^*_i/\sigma^*_j \ge g_i/g_j \quad (g_i \ge g_j > 0)",
     source="Su, arXiv 2511.00674, the counterpart of Theorem 1",
     hypotheses={
         "H is sub-quadratic": lambda case: all(isinstance(p, Power) and p.exponent <= 2 for p in case.H.parts),
+        "no wall or kink holds σ*": free,
         "two positive singular values": several,
     },
     margin=lambda case: (1.0 - ratios(case)).amin(-1),
@@ -65,11 +86,12 @@ def same_order(case: Case) -> Ball:
 
 order = Claim(
     name="order",
-    statement="σ* keeps the order of g, for every H.",
+    statement="σ* keeps the order of g, for every H, where f is differentiable at σ*.",
     latex=r"(g_i - g_j)(\sigma^*_i - \sigma^*_j) \ge 0",
     source="Su, arXiv 2511.00674, Theorem 1",
-    hypotheses={"two positive singular values": several},
+    hypotheses={"no wall or kink holds σ*": free, "two positive singular values": several},
     margin=same_order,
+    draw=draw(any_curvature),
     proof="order",
 )
 

@@ -90,9 +90,9 @@ def unequal(case: Case) -> Tensor:
 
 
 def smooth_at(case: Case) -> Tensor:
-    """No kink of H is near the drawn radius."""
+    """No kink of H is near the drawn radius, and no wall below it."""
     radii = torch.tensor([c for c, _ in case.H.kinks], dtype=torch.float64)
-    return ((case["radius"][:, None] / radii - 1).abs() > 1e-3).all(-1)
+    return ((case["radius"][:, None] / radii - 1).abs() > 1e-3).all(-1) & (case["radius"] < case.H.wall)
 
 
 def around(rng: Generator, H: Curvature, c: Tensor, m: int, n: int, zeros: bool = False) -> Instances:

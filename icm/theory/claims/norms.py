@@ -25,7 +25,7 @@ _INSIDE = 1e-10  # how far inside it to stay
 
 def length(case: Case, sigma: Ball | Tensor, p: float) -> Ball:
     """N_p(Q) (B,) for Q with singular values sigma (B, k)."""
-    return case.mean(sigma, Power(p)) ** (1 / p)
+    return case.mean(sigma, Power(p)).root(p)
 
 
 def exponent(case: Case) -> float:
@@ -206,7 +206,7 @@ def on_level(case: Case, V: Tensor) -> Tensor:
         e = expect(case.H, t[:, None] * v, case.n)
         rate = (e.slopes * v).sum(-1) * t / e.value
         t = t * ((level - e.value.log()) / rate).nan_to_num(0.0).clamp(-3, 3).exp()
-    return (t * (1 - _INSIDE))[:, None, None] * V
+    return (t * (1 - _INSIDE)).nan_to_num(1.0, 1.0)[:, None, None] * V  # where there is no Q*, and nothing to scale to
 
 
 def lower_gain(case: Case) -> Ball:

@@ -18,14 +18,19 @@ from icm.theory.instances import POSITIVE, Draw, Instances, draw
 Extra = Callable[[Generator, Instances], Mapping[str, Tensor]]
 
 
-def weights(H: Curvature) -> list[Power | float] | None:
-    """ψ(s) = H′(√s)/(2√s) at s = r² as a sum of powers of r and constants; None if it is not one with exponents ≥ 1."""
-    found: list[Power | float] = []
+_ROUNDED = 1e-14  # relative, with room: what rounding p − 2 does to r^(p−2) within a factor e^40 of 1
+
+
+def weights(H: Curvature) -> list[tuple[Ball, Power | None]] | None:
+    """ψ(s) = H′(√s)/(2√s) at s = r² as Σ factor·r^(p−2), None for r⁰; None if H is no sum of such powers, p − 2 = 0 or
+    at least 1."""
+    found: list[tuple[Ball, Power | None]] = []
     for part in H.parts:
         if not isinstance(part, Power) or (part.exponent != 2 and part.exponent < 3):
             return None
-        factor = 0.5 * part.exponent * part.scale
-        found.append(part.scale if part.exponent == 2 else Power(part.exponent - 2, factor))
+        factor = 0.5 * Ball.of(part.exponent) * part.scale
+        factor = Ball(factor.middle, factor.radius + _ROUNDED * factor.middle, factor.rigour)
+        found.append((factor, None if part.exponent == 2 else Power(part.exponent - 2)))
     return found
 
 
@@ -44,8 +49,8 @@ def R(case: Case, x: Tensor) -> Ball:
         total = (slopes / (2.0 * Ball.of(longer))).sum()
     else:
         total = Ball.of(torch.zeros(len(longer), dtype=torch.float64))
-        for term in terms:
-            total = total + (case.mean(longer, term, dim=case.n + 2) if isinstance(term, Power) else term)
+        for factor, term in terms:
+            total = total + (factor if term is None else factor * case.mean(longer, term, dim=case.n + 2))
     total = Ball(total.middle.reshape(size, count), total.radius.reshape(size, count), total.rigour)
     known = case.usable[:, None].expand(size, count)
     return 2.0 / Ball.of(float(case.n)) * Ball(total.middle, total.radius.where(known, torch.inf), total.rigour)
@@ -91,7 +96,11 @@ one_function = Claim(
     r"B \sim \mathrm{Beta}(1, n/2)",
     source="docs/theory.md, equation (3)",
     equality=True,
-    hypotheses={"solved": lambda case: case.usable, "R is within reach": reachable},
+    hypotheses={
+        "solved": lambda case: case.usable,
+        "no wall or kink holds σ*": lambda case: case.stationary,
+        "R is within reach": reachable,
+    },
     margin=deviation,
     draw=within_reach(smooth),
     proof="one-function",

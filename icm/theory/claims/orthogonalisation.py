@@ -160,6 +160,10 @@ def _draw(shares: tuple[float, ...]) -> Draw:
     return generate
 
 
+def _one_kink(case: Case) -> bool:
+    return len(case.H.kinks) == 1 and math.isinf(case.H.wall)
+
+
 def _full(case: Case) -> bool:
     return case.m >= case.n
 
@@ -176,7 +180,7 @@ orthogonalisation = Claim(
     latex=r"m \ge n,\ A \le n g_{\min},\ B \ge A + \max_v \frac{\langle g - A/n, v\rangle}{E(\sum v_i\zeta_i^2)_+} "
     r"\implies F(\tilde r\,UV^\top) = F^*",
     source="Su, arXiv 2511.00674, Theorem 2, with the exact threshold of docs/theory.md, section 10",
-    hypotheses={"m ≥ n": _full, "B ≥ B(A)": _within},
+    hypotheses={"H has one kink and no wall": _one_kink, "m ≥ n": _full, "B ≥ B(A)": _within},
     margin=best,
     equality=True,
     draw=_draw(_SHARES[:6]),
@@ -205,7 +209,7 @@ exact = Claim(
     "at, by at least half of what the slope (B − B(A)) h(v) there promises.",
     latex=r"B < B(A) \implies F(\tilde r\,UV^\top) > F^*",
     source="docs/theory.md, section 10, (10) and (11)",
-    hypotheses={"m ≥ n": _full, "B < B(A)": _below},
+    hypotheses={"H has one kink and no wall": _one_kink, "m ≥ n": _full, "B < B(A)": _below},
     margin=threshold_exact,
     draw=_draw(_SHARES[7:]),
     batch=100,
@@ -245,7 +249,11 @@ necessary = Claim(
     statement="For m ≥ n, A ≤ n min g and B ≥ n max g are necessary: else F falls from r̃UVᵀ along −e_n or e_1.",
     latex=r"\tilde r\,UV^\top\ \text{optimal} \implies A \le n g_{\min},\ B \ge n g_{\max}",
     source="docs/theory.md, section 10",
-    hypotheses={"m ≥ n": _full, "a bound is missed": lambda case: torch.maximum(*_missed(case)) >= 0.9 * _LOOSE},
+    hypotheses={
+        "H has one kink and no wall": _one_kink,
+        "m ≥ n": _full,
+        "a bound is missed": lambda case: torch.maximum(*_missed(case)) >= 0.9 * _LOOSE,
+    },
     margin=_necessary,
     draw=_short,
     proof="threshold-bounds",
@@ -288,7 +296,7 @@ sufficient = Claim(
     latex=r"A \le \tfrac n2((n+2)g_{\min} - \tau),\ B \ge \tfrac n2((n+2)g_{\max} - \tau) "
     r"\implies \tilde r\,UV^\top\ \text{optimal}, \quad \tau = \textstyle\sum g_i",
     source="docs/theory.md, section 10",
-    hypotheses={"m ≥ n": _full, "the closed form fits": _closed},
+    hypotheses={"H has one kink and no wall": _one_kink, "m ≥ n": _full, "the closed form fits": _closed},
     margin=by_closed_form,
     draw=_multiplied,
     batch=100,

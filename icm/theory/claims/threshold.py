@@ -55,11 +55,17 @@ def threshold(case: Case, left: Tensor) -> tuple[Ball, Ball]:
 
 
 def _divergence(case: Case) -> Ball:
-    """J(q) less its bound, over J. v = (1, …, 1, −M) has h(v) ≤ (4/3) c (1 − 1/(M+1))^{−1/2} (M+1)^{−1/2}."""
+    """J(q) less its bound, over J. v = (1, …, 1, −M) has h(v) ≤ (4/3) c (1 − 1/(M+1))^{−1/2} (M+1)^{−1/2}.
+
+    In balls J is known from below only, and the margin, which is at most 1, with it."""
     J, q = threshold(case, case["left"][:, 0])
     half = case.n / 2
     c = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(math.pi) * (1 - 1e-14)
-    return 1.0 - q[:, :-1].sum() ** 1.5 / ((3.0 * q[:, -1]).sqrt() * (2 * c)) / J
+    bound = q[:, :-1].sum() ** 1.5 / ((3.0 * q[:, -1]).sqrt() * (2 * c))
+    if not case.rigorous:
+        return 1.0 - bound / J
+    least = (1.0 - bound / Ball.of(J.lower)).lower
+    return Ball.between(least, torch.ones_like(least))
 
 
 def _below_end(case: Case) -> Tensor:

@@ -169,16 +169,21 @@ def _clipped(rng: Generator, size: int) -> Instances:
     return Instances(G, H + Wall(r), {"sigma": sigma})
 
 
-def clips(case: Case) -> Ball:
-    """(F(σ) − F*)/⟨g, σ⟩ (B,) for the σ that fits g: F* as the solver's gap bounds it. What keeps the floats from
-    fitting exactly adds up to r̃ Σ|∂f − g| over the entries that it moves, by convexity in the box."""
-    sigma, g, H = case["sigma"], spectrum(case), free(case.H)
+def above(case: Case) -> Ball:
+    """(F(σ) − F*)/⟨g, σ⟩ (B,) for the drawn σ, F* as the solver's gap bounds it."""
+    sigma, g = case["sigma"], spectrum(case)
     size = (g * sigma).sum()
-    rest = case.slopes(sigma, H) - g
-    noise = _MISFIT * g.middle[:, :1]
-    misfit = rest.abs().where(sigma < case.H.wall, rest.clamp(0.0)).upper.minimum(noise).sum(-1) * case.H.wall
-    deviation = case.mean(sigma, H) - size - case.optimum
-    return Ball(deviation.middle, deviation.radius + misfit, deviation.rigour) / size.middle
+    return (case.mean(sigma, free(case.H)) - size - case.optimum) / size.middle
+
+
+def clips(case: Case) -> Ball:
+    """`above` for a σ that fits g. What keeps the floats from fitting exactly adds up to r̃ Σ|∂f − g| over the entries
+    that it moves, by convexity in the box."""
+    sigma, g = case["sigma"], spectrum(case)
+    rest = case.slopes(sigma, free(case.H)) - g
+    misfit = rest.abs().where(sigma < case.H.wall, rest.clamp(0.0)).upper.sum(-1) * case.H.wall
+    found = above(case)
+    return Ball(found.middle, found.radius + misfit / (g.middle * sigma).sum(-1) * (1 + 1e-12), found.rigour)
 
 
 def _fits(case: Case) -> Tensor:

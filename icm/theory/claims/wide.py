@@ -61,7 +61,11 @@ never = Claim(
     "however large its kinks: beside it F falls along g − ∇f at no less than half of the rate ‖g − ∇f‖².",
     latex=r"\#\{i : g_i > 0\} < n,\ g \ne g_1 \mathbf{1} \implies F(c\,UV^\top) > F^*\ \text{for every}\ c",
     source="the law of ‖UVᵀζ‖², docs/theory.md, section 10",
-    hypotheses={"fewer than n positive singular values": _fewer, "g not all equal": unequal},
+    hypotheses={
+        "H is finite": lambda case: math.isinf(case.H.wall),
+        "fewer than n positive singular values": _fewer,
+        "g not all equal": unequal,
+    },
     margin=lambda case: beside(case, flat(case)),
     draw=_draw,
     proof="wide-never-orthogonal",
@@ -172,7 +176,7 @@ def held(case: Case) -> Ball:
     a, radius, jump = _parts(case.H)
     first, last = sigma[:, 0], sigma[:, -1]
     total = (g * sigma).sum()
-    kink = total - (sigma * sigma).sum() * (2 * a / case.n)
+    kink = total - (sigma * sigma).sum() * (2.0 * Ball.of(a) / float(case.n))
     low = _tail(case, (radius / last) ** 2) * jump * radius
     high = _tail(case, (radius / first) ** 2) * first * jump
     return stack([kink - low, high - kink]).amin(-1) / total

@@ -25,7 +25,7 @@ COLOURS = {
 }
 MEANING = (
     "met: instances that meet the hypotheses, of those tried; evidence: every piece there is, a number saying of how "
-    "many instances; margin: the worst found, negative where the statement fails, for an equality the largest "
+    "many instances; open: margins too uncertain to say anything; margin: the worst found, negative where the statement fails, for an equality the largest "
     "deviation, with its error; time: summed over processes."
 )
 GRADES = "; ".join(rigour.value for rigour in reversed(Rigour)) + "."
@@ -45,6 +45,8 @@ def verdict_table(report: Report) -> Table:
     for result in report.results:
         claim = Text(result.claim, style="" if result.as_expected else "bold red")
         cell = Text(" · ").join(Text(words, style=COLOURS[rigour]) for rigour, words in pieces(result))
+        if result.open:
+            cell.append(f" · {result.open} open", style="dim")
         if (said := outcome(result)) is not None:
             cell.append(f"\n{said}", style="dim" if result.as_expected else "bold red")
         source = Text(report.claims[result.claim].source, style="dim")

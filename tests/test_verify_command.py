@@ -37,6 +37,17 @@ def figures(text: str) -> dict:
     return record
 
 
+def two_ranks(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "icm.cli"]
+    return subprocess.run(
+        [*command, "verify", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
 def test_the_table_has_both_coordinates():
     result = run("homogenisation", "newton-schulz-monotone", *QUICK)
     assert result.exit_code == 0, result.output
@@ -121,14 +132,7 @@ def test_two_ranks_write_the_report_of_one(folder):
     """torchrun splits the batches; the counts, margins and witnesses are the same to the last digit."""
     claims = ["homogenisation", "newton-schulz-monotone"]
     alone = run(*claims, *QUICK, "--json", "-")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        environment.pop(name, None)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "icm.cli"]
-    done = subprocess.run(
-        [*command, "verify", *claims, *QUICK[:2], "--no-proofs", "--json", "two.json"],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    done = two_ranks(folder, *claims, *QUICK[:2], "--no-proofs", "--json", "two.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("all as expected") == 1  # rank 0 alone prints
     assert figures(Path("two.json").read_text()) == figures(alone.stdout)
@@ -145,3 +149,11 @@ def test_half_a_launcher_is_bad_input(variables, monkeypatch, folder):
     assert result.exit_code == 2
     assert "unset both to run one process" in " ".join(result.stderr.split())
     assert list(folder.iterdir()) == []
+
+
+def test_an_unexpected_outcome_on_two_ranks_is_told(folder):
+    """A launcher ends all ranks with the first that fails: the one that reports has to have reported by then."""
+    done = two_ranks(folder, "order", "quadratic", *QUICK[:2], "--no-proofs", "--budget", "1e-6", "--json", "two.json")
+    assert done.returncode == 1
+    assert "2 of 2 claims not as expected: order, quadratic" in done.stdout
+    assert not figures(Path("two.json").read_text())["as_expected"]

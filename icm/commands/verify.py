@@ -172,14 +172,11 @@ def _replay(path: Path) -> None:
 def _list(names: list[str] | None) -> None:
     """The claims, or those of these names."""
     from icm.tables import console
-    from icm.theory.claims import CLAIMS
+    from icm.theory.verify import chosen
     from icm.verdicts import listing
 
-    unknown = [name for name in names or () if name not in CLAIMS]
-    if unknown:
-        raise InputError(f"no claim is named {unknown[0]!r}: choose among {', '.join(CLAIMS)}")
     screen = console()
-    for text in listing([CLAIMS[name] for name in names or CLAIMS]):
+    for text in listing(chosen(names or None)):
         screen.print(text, soft_wrap=not screen.is_terminal)
 
 

@@ -46,24 +46,24 @@ def verify(
 
     Raises InputError for an unknown claim or a count that cannot be.
     """
-    chosen = _chosen(claims)
+    selected = chosen(claims)
     for name, count, least in (("instances", instances, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if not isinstance(count, int) or isinstance(count, bool) or count < least:
             raise InputError(f"{name}={count!r}: give an integer of at least {least}")
     if budget is not None and not budget > 0:
         raise InputError(f"budget={budget!r}: give a number of seconds > 0, or None for no limit")
-    registered = all(_registry().get(claim.name) is claim for claim in chosen)
+    registered = all(_registry().get(claim.name) is claim for claim in selected)
     team = Workers(workers if registered else 1)
-    run = _Run(chosen, instances, seed, math.inf if budget is None else perf_counter() + budget, team, progress)
+    run = _Run(selected, instances, seed, math.inf if budget is None else perf_counter() + budget, team, progress)
     try:
         run.rounds()
         if rigorous:
             run.rigorous_rounds()
         proven = run.proofs() if proofs else {}
-        results = tuple(_result(claim, run, proven.get(claim.name)) for claim in chosen)
+        results = tuple(_result(claim, run, proven.get(claim.name)) for claim in selected)
     finally:
         team.close()
-    return Report(results, {c.name: c for c in chosen}, seed, instances, rigorous)
+    return Report(results, {c.name: c for c in selected}, seed, instances, rigorous)
 
 
 def _registry() -> dict[str, Claim]:
@@ -72,7 +72,8 @@ def _registry() -> dict[str, Claim]:
     return CLAIMS
 
 
-def _chosen(claims: Sequence[str | Claim] | str | Claim | None) -> list[Claim]:
+def chosen(claims: Sequence[str | Claim] | str | Claim | None) -> list[Claim]:
+    """The claims of these names, or all. Raises InputError for a name that none has, with those nearest to it."""
     registry = _registry()
     if claims is None:
         return list(registry.values())

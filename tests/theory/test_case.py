@@ -113,3 +113,16 @@ def test_rotations_keep_the_spectrum():
     g, _ = spectra(np.random.default_rng(0), 8, 3, ("uniform",))
     G = rotate(np.random.default_rng(1), g, 5, 3)
     assert torch.allclose(torch.linalg.svdvals(G), g, atol=1e-13)
+
+
+def test_what_leaves_the_floats_is_not_known():
+    """1e60 to the 7.3 is beyond float64: no ball may pretend to hold it."""
+    huge = Case(Instances(1e60 * torch.eye(2, dtype=torch.float64)[None], icm.Power(7.3)), rigorous=True)
+    assert torch.isinf(huge.mean(torch.full((1, 2), 1e60, dtype=torch.float64)).radius).all()
+
+
+def test_a_matrix_that_is_not_finite_has_no_known_spectrum():
+    A = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [0.0, torch.inf]]], dtype=torch.float64)
+    for rigorous in (False, True):
+        found = Case(Instances(A[:1], icm.Power(3.0)), rigorous).spectrum(A)
+        assert torch.isinf(found.radius).any(-1).tolist() == [False, True]

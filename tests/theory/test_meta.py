@@ -1,10 +1,13 @@
-"""The verifier itself: false claims are refuted, true ones are not, and what nothing meets stays open."""
+"""The verifier itself: false claims are refuted, true ones are not, and what nothing meets stays open.
+
+One seed here; `python -m benchmarks claims` takes a hundred.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks.claims import INSTANCES, SEEDS, one
+from benchmarks.claims import INSTANCES, one
 from icm.theory import CLAIMS, Expected, Rigour, replay, search, verify
 from tests.theory.mutants import MUTANTS, impossible
 
@@ -43,21 +46,3 @@ def test_what_nothing_meets_is_not_held():
     assert result.grade is Rigour.INCONCLUSIVE
     assert result.met == 0
     assert not result.as_expected
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", FALSE)
-def test_a_false_claim_is_refuted_at_a_hundred_seeds(name):
-    assert [seed for seed in range(SEEDS) if one((name, seed)) != (True, True)] == []
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", TRUE)
-def test_a_true_claim_is_refuted_at_none_of_a_hundred_seeds(name):
-    assert [seed for seed in range(SEEDS) if one((name, seed)) != (False, False)] == []
-
-
-@pytest.mark.long
-def test_every_claim_comes_out_as_expected():
-    report = verify(None, 1000, rigorous=True)
-    assert [r.claim for r in report.results if not r.as_expected] == []

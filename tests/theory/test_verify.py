@@ -12,6 +12,7 @@ import icm
 from icm.errors import FileError, InputError
 from icm.theory import Ball, Claim, Expected, Rigour, draw, replay, search, verify
 from icm.theory.curvatures import smooth
+from icm.theory.workers import Workers
 
 halves = Claim(
     name="half",
@@ -162,3 +163,70 @@ def test_witnesses_are_written_for_what_is_refuted(tmp_path):
     assert [path.name for path in paths] == ["fails.json"]
     assert "refuted" in str(report)
     assert report["fails"].witness is not None
+
+
+def test_a_violation_without_a_text_is_told_all_the_same(tmp_path):
+    """A Custom H cannot be saved, and an extra may hold integers or infinities; the search survives both."""
+    custom = icm.Custom(lambda r: r**2, name="mine")
+    failing = Claim("fails", "", lambda case: -case.drawn[:, 0], draw=draw(custom), expected=Expected.FAILS)
+    report = verify(failing, 10)
+    assert report["fails"].grade is Rigour.REFUTED
+    record = report.to_dict()["claims"][0]["witness"]
+    assert "no text" in record["not saved"]
+    json.dumps(report.to_dict(), allow_nan=False)
+
+    def extra(rng, made):
+        size = len(made)
+        return {"i": torch.zeros(size, dtype=torch.int64), "x": torch.full((size,), math.inf, dtype=torch.float64)}
+
+    indexed = Claim(
+        "indexed", "", lambda case: -case.drawn.gather(1, case["i"][:, None])[:, 0], draw=draw("r^3", extra=extra)
+    )
+    witness = search(indexed, 10).witness
+    assert witness is not None
+    again = replay(witness.save(tmp_path / "indexed.json"), indexed)
+    assert again.rigour is Rigour.REFUTED
+
+
+def test_a_violation_that_shows_in_a_batch_only_refutes_nothing():
+    batched = Claim("batched", "", lambda case: torch.full((len(case),), 1.0 if len(case) == 1 else -1.0))
+    result = verify(batched, 20).results[0]
+    assert result.grade is Rigour.INCONCLUSIVE
+    assert result.witness is None
+    assert "none of them by an instance alone" in result.headline.note
+
+
+def test_mostly_open_margins_leave_it_open():
+    vague = Claim(
+        "vague", "", lambda case: Ball(torch.ones(len(case)), torch.where(torch.arange(len(case)) < 1, 0.0, 2.0))
+    )
+    result = verify(vague, 60).results[0]
+    assert result.grade is Rigour.INCONCLUSIVE
+    assert "margins are known well enough" in result.headline.note
+
+
+def test_a_proof_does_not_hold_what_no_instance_meets():
+    never = Claim("never", "", positive.margin, hypotheses={"impossible": lambda case: False}, proof="quadratic")
+    result = verify(never, 20).results[0]
+    assert result.grade is Rigour.INCONCLUSIVE
+    assert any(e.rigour is Rigour.PROVED for e in result.evidence)
+
+
+def test_a_rank_that_fails_is_told_to_the_others(monkeypatch):
+    def others(parts, mine):
+        parts[:] = [mine, ([], "rank 1: ValueError('there')")]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", others)
+    team = Workers(1)
+    team.ranks = 2
+    with pytest.raises(RuntimeError, match="rank 1: ValueError"):
+        team.gather([1])
+    assert team.run(lambda job: 1 // job, [0, 0], math.inf) == []
+    with pytest.raises(ZeroDivisionError):
+        team.gather([])
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "two words"])
+def test_a_name_is_one_of_a_file(name):
+    with pytest.raises(InputError, match="files are named after it"):
+        Claim(name, "", positive.margin)

@@ -25,8 +25,8 @@ COLOURS = {
 }
 MEANING = (
     "met: instances that meet the hypotheses, of those tried; evidence: every piece there is, a number saying of how "
-    "many instances; open: margins too uncertain to say anything; margin: the worst found, negative where the statement fails, for an equality the largest "
-    "deviation, with its error; time: summed over processes."
+    "many instances; open: margins too uncertain to say anything; margin: the worst found, negative where the "
+    "statement fails, for an equality the largest deviation, with its error; time: summed over processes."
 )
 GRADES = "; ".join(rigour.value for rigour in reversed(Rigour)) + "."
 WORDS = {Expected.FAILS: "expected to fail", Expected.CORRECTS: "corrects the source"}

@@ -66,5 +66,5 @@ format: $(STAMP)  ## rewrite the sources in the house format
 	$(RUN) -m ruff format .
 
 clean:  ## remove .venv, caches and demo output
-	rm -rf $(VENV) build dist icm-demo .pytest_cache .ruff_cache .hypothesis benchmarks/output
+	rm -rf $(VENV) build dist icm-demo icm-witnesses .pytest_cache .ruff_cache .hypothesis benchmarks/output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

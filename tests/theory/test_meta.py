@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.claims import INSTANCES, one
 from icm.theory import CLAIMS, Expected, Rigour, replay, search, verify
+from proofs_check import PROOFS
 from tests.theory.mutants import MUTANTS, impossible
 
 TRUE = [name for name, claim in CLAIMS.items() if claim.expected is Expected.HOLDS]
@@ -46,3 +47,9 @@ def test_what_nothing_meets_is_not_held():
     assert result.grade is Rigour.INCONCLUSIVE
     assert result.met == 0
     assert not result.as_expected
+
+
+def test_every_claim_has_a_proof_that_says_what_is_expected_of_it():
+    for claim in CLAIMS.values():
+        assert claim.proof in PROOFS, claim.name
+        assert PROOFS[claim.proof].refutes == (claim.expected is not Expected.HOLDS), claim.name

@@ -41,24 +41,24 @@ def _lefts(count: int, nearest: float) -> Draw:
 
 
 def threshold(case: Case, left: Tensor) -> tuple[Ball, Ball]:
-    """(J(q), q): q = g − A/n (B, n) as floats, at the left slopes (B,) below n min g; J from below as its v proves it,
-    from above with the measured error of `gauge` and of q."""
-    g = spectrum(case).middle
-    q = g - left[:, None] / case.n
-    found = gauge(q)
+    """(J(q), q): q = g − A/n (B, s, n) as floats, at the left slopes (B, s) below n min g; J (B, s) from below as its v
+    proves it, from above with the measured error of `gauge` and of q."""
+    g = spectrum(case).middle[:, None]
+    q = g - left[..., None] / case.n
+    flat = q.flatten(0, 1)
+    found = gauge(flat)
     v = found.v / found.v.abs().amax(-1, keepdim=True)
-    low = ((Ball.of(q) * v).sum() / form(case, v)[0]).lower
-    high = found.jump * (1 + _KNOWN + 2 * _EPS * g[:, -1] / q.amin(-1))
-    return Ball.between(
-        torch.minimum(low, high), high, Rigour.ENCLOSED if case.rigorous else Rigour.CERTIFIED
-    ), Ball.of(q)
+    low = ((Ball.of(flat) * v).sum() / form(case, v)[0]).lower.view_as(left)
+    high = found.jump.view_as(left) * (1 + _KNOWN + 2 * _EPS * g[..., -1] / q.amin(-1))
+    rigour = Rigour.ENCLOSED if case.rigorous else Rigour.CERTIFIED
+    return Ball.between(torch.minimum(low, high), high, rigour), Ball.of(q)
 
 
 def _divergence(case: Case) -> Ball:
     """J(q) less its bound, over J. v = (1, …, 1, −M) has h(v) ≤ (4/3) c (1 − 1/(M+1))^{−1/2} (M+1)^{−1/2}.
 
     In balls J is known from below only, and the margin, which is at most 1, with it."""
-    J, q = threshold(case, case["left"][:, 0])
+    J, q = (found[:, 0] for found in threshold(case, case["left"]))
     half = case.n / 2
     c = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(math.pi) * (1 - 1e-14)
     bound = q[:, :-1].sum() ** 1.5 / ((3.0 * q[:, -1]).sqrt() * (2 * c))
@@ -95,7 +95,9 @@ def _convexity(case: Case) -> Ball:
     """((1−s) B(A₁) + s B(A₂) − B(A₁ + s(A₂ − A₁))) over the largest of them (B,)."""
     left, s = case["left"], case["share"]
     middle = left[:, 0] + s * (left[:, 1] - left[:, 0])
-    first, second, between = (threshold(case, A)[0] + A for A in (left[:, 0], left[:, 1], middle))
+    A = torch.cat([left, middle[:, None]], -1)
+    B = threshold(case, A)[0] + A
+    first, second, between = (B[:, i] for i in range(3))
     return (first * (1 - s) + second * s - between) / torch.maximum(first.middle, second.middle)
 
 

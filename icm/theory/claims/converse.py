@@ -10,6 +10,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from icm.curvature import Curvature, Power
+from icm.sphere import expect
 from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim
@@ -17,7 +18,7 @@ from icm.theory.claims.cap import between
 from icm.theory.claims.homogenisation import ratios, several
 from icm.theory.curvatures import power, super_quadratic
 from icm.theory.evidence import Expected
-from icm.theory.instances import Instances, draw
+from icm.theory.instances import Instances, diagonal, draw
 
 _RADII = 33  # points of a range at which ψ is looked at
 _SHAPES = ((2, 2), (2, 2), (3, 2), (3, 3), (5, 3), (5, 5), (8, 8))
@@ -64,6 +65,30 @@ def mixed(rng: Generator) -> Curvature:
     return power(rng, 1.1, 1.99) + power(rng, 2.1, 6.0)
 
 
+def falls_until(H: Curvature) -> float:
+    """The radius below which H′(r)/r falls, for c₁ r^p + c₂ r^q with p < 2 < q: c₁p(2−p) r^{p−q} = c₂q(q−2); NaN for
+    any other H."""
+    parts = [part for part in H.parts if isinstance(part, Power)]
+    low, high = ([x for x in parts if x.exponent < 2], [x for x in parts if x.exponent > 2])
+    if len(H.parts) != 2 or len(low) != 1 or len(high) != 1:
+        return float("nan")
+    (p, c), (q, d) = ((x[0].exponent, x[0].scale) for x in (low, high))
+    return (c * p * (2 - p) / (d * q * (q - 2))) ** (1 / (q - p))
+
+
+_MIXED = draw(mixed, shapes=_SHAPES, kinds=("uniform", "moderate", "geometric", "decades", "spike"), decades=1.0)
+
+
+def straddling(rng: Generator, size: int) -> Instances:
+    """Gradients whose σ* lies on both sides of the radius where ψ turns, two times in three; else any."""
+    made = _MIXED(rng, size)
+    end = falls_until(made.H)
+    if not end > 0 or rng.random() < 1 / 3:
+        return made
+    sigma = end * torch.from_numpy(np.sort(10 ** rng.uniform(-0.7, 0.5, (size, made.k)))[:, ::-1].copy())
+    return Instances(diagonal(expect(made.H, sigma, made.n).slopes, made.m, made.n), made.H, {}, ("straddling",) * size)
+
+
 homogenisation_converse = Claim(
     name="homogenisation-converse",
     statement="If σ*_i/σ*_j < g_i/g_j for all g_i > g_j > 0 of a spectrum, then H′(r)/r is nondecreasing for all r "
@@ -77,21 +102,10 @@ homogenisation_converse = Claim(
         "it homogenises": homogenises,
     },
     margin=least_rise,
-    draw=draw(mixed, shapes=_SHAPES, kinds=("uniform", "moderate", "geometric", "decades", "spike"), decades=1.0),
+    draw=straddling,
     expected=Expected.CORRECTS,
     proof="homogenisation-converse",
 )
-
-
-def falls_until(H: Curvature) -> float:
-    """The radius below which H′(r)/r falls, for c₁ r^p + c₂ r^q with p < 2 < q: c₁p(2−p) r^{p−q} = c₂q(q−2); NaN for
-    any other H."""
-    parts = [part for part in H.parts if isinstance(part, Power)]
-    low, high = ([x for x in parts if x.exponent < 2], [x for x in parts if x.exponent > 2])
-    if len(H.parts) != 2 or len(low) != 1 or len(high) != 1:
-        return float("nan")
-    (p, c), (q, d) = ((x[0].exponent, x[0].scale) for x in (low, high))
-    return (c * p * (2 - p) / (d * q * (q - 2))) ** (1 / (q - p))
 
 
 def around(rng: Generator, made: Instances) -> Mapping[str, Tensor]:

@@ -51,5 +51,5 @@ def test_what_nothing_meets_is_not_held():
 
 def test_every_claim_has_a_proof_that_says_what_is_expected_of_it():
     for claim in CLAIMS.values():
-        assert claim.proof in PROOFS, claim.name
+        assert claim.proof is not None, claim.name
         assert PROOFS[claim.proof].refutes == (claim.expected is not Expected.HOLDS), claim.name

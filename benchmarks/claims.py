@@ -37,12 +37,12 @@ def seed_rows(seeds: int, workers: int) -> list[dict[str, Any]]:
     return rows
 
 
-def one(job: tuple[str, int]) -> tuple[bool, bool]:
+def one(job: tuple[str, int], instances: int = INSTANCES) -> tuple[bool, bool]:
     """Whether a claim is refuted at a seed, and whether what refuted it does so again, read back from its text."""
     name, seed = job
     claim = CLAIMS.get(name) or MUTANTS[name]
-    size = batch_size(claim, INSTANCES)
-    tallies = (tally(claim, Task(name, number, seed, size)) for number in range(-(-INSTANCES // size)))
+    size = batch_size(claim, instances)
+    tallies = (tally(claim, Task(name, number, seed, size)) for number in range(-(-instances // size)))
     found = next((t.violation for t in tallies if t.violation is not None), None)
     if found is None:
         return False, False

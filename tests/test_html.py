@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
@@ -47,7 +48,15 @@ class Balance(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory) -> str:
+def page(tmp_path_factory) -> Iterator[str]:
+    """The page of three claims and a strange one, with fewer points in its pictures than users get."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, values in {"ASPECTS": (0.5, 1, 4), "JUMPS": (10.0, 100.0), "EXPONENTS": (0.0, 1.0, 4.0)}.items():
+            patch.setattr(f"icm.plots.claims.{name}", values)
+        yield written(tmp_path_factory)
+
+
+def written(tmp_path_factory) -> str:
     strange = Claim(
         "strange", "a <b>bold</b> & wide claim", lambda case: -case.sigma[:, 0], latex=r"\unknown{x} < 1",
         source="<nobody>", expected=Expected.FAILS,

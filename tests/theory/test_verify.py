@@ -64,27 +64,27 @@ def test_a_claim_that_is_expected_to_fail():
 
 def test_hypotheses_that_nothing_meets_leave_it_open():
     never = Claim("never", "", positive.margin, hypotheses={"impossible": lambda case: case.drawn[:, 0] < 0})
-    result = verify(never, 100).results[0]
+    result = verify(never, 40).results[0]
     assert result.grade is Rigour.INCONCLUSIVE
     assert not result.as_expected
     assert result.met == 0
-    assert result.tried >= 100
+    assert result.tried >= 40
     assert result.missed == {"impossible": result.tried}
     assert "meets the hypotheses" in result.headline.note
 
 
 def test_margins_that_say_nothing_leave_it_open():
     vague = Claim("vague", "", lambda case: Ball(torch.zeros(len(case)), torch.ones(len(case))))
-    assert verify(vague, 50).results[0].grade is Rigour.INCONCLUSIVE
+    assert verify(vague, 20).results[0].grade is Rigour.INCONCLUSIVE
     broken = Claim("broken", "", lambda case: torch.full((len(case),), math.nan))
-    assert verify(broken, 50).results[0].grade is Rigour.INCONCLUSIVE
+    assert verify(broken, 20).results[0].grade is Rigour.INCONCLUSIVE
 
 
 def test_enough_instances_meet_the_hypotheses():
     """More are drawn where many do not."""
     rare = Claim("rare", "", positive.margin, hypotheses={"wide": lambda case: case.m < case.n})
-    result = verify(rare, 400).results[0]
-    assert result.met >= 400
+    result = verify(rare, 150).results[0]
+    assert result.met >= 150
     assert result.tried > result.met
 
 
@@ -96,7 +96,7 @@ def figures(report) -> dict:
 
 
 def test_a_seed_is_a_run(tmp_path):
-    first, again, other = (verify(["homogenisation", "order"], 100, seed, proofs=False) for seed in (3, 3, 4))
+    first, again, other = (verify(["homogenisation", "order"], 30, seed, proofs=False) for seed in (3, 3, 4))
     assert figures(first) == figures(again) != figures(other)
     path = first.save(tmp_path / "report.json")
     record = json.loads(path.read_text())
@@ -168,7 +168,9 @@ def test_witnesses_are_written_for_what_is_refuted(tmp_path):
 def test_a_violation_without_a_text_is_told_all_the_same(tmp_path):
     """A Custom H cannot be saved, and an extra may hold integers or infinities; the search survives both."""
     custom = icm.Custom(lambda r: r**2, name="mine")
-    failing = Claim("fails", "", lambda case: -case.drawn[:, 0], draw=draw(custom), expected=Expected.FAILS)
+    failing = Claim(
+        "fails", "", lambda case: -case.G.square().sum((-2, -1)), draw=draw(custom), expected=Expected.FAILS
+    )
     report = verify(failing, 10)
     assert report["fails"].grade is Rigour.REFUTED
     record = report.to_dict()["claims"][0]["witness"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle
@@ -10,14 +9,13 @@ from statistics import median
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from icm.curvature import Kink, Power
+from icm.curvature import Power
 from icm.plots.region import plot_region
 from icm.plots.spectra import plot_spectra
 from icm.plots.style import COLOURS, DASHES, INK, dress
 from icm.solvers import compare, orthogonal_region, solve
-from icm.theory.instances import diagonal
+from icm.theory.claims.wide import distance
 
 CURVATURES = ("r^1.5", "r^2.5", "r^4", "0.5*r^2 + 30*kink(1)", "wall(1)")
 EXPONENTS = tuple(round(0.25 * i, 2) for i in range(25))  # α
@@ -108,10 +106,11 @@ def distance_picture() -> tuple[Figure, str]:
     for aspect in ASPECTS:
         m = round(aspect * COLUMNS)
         g = torch.linalg.svdvals(torch.randn(DRAWS, m, COLUMNS, dtype=torch.float64, generator=generator))
-        gradients.append(diagonal(g / g.mean(-1, keepdim=True), min(m, COLUMNS), COLUMNS))
+        gradients.append((m, g / g.mean(-1, keepdim=True)))
     looks = zip(cycle(COLOURS), cycle(DASHES), strict=False)
     for jump, (colour, dash) in zip(JUMPS, looks, strict=False):
-        shown = [max(_distance(G, jump), FLOOR) for G in gradients]
+        away = [median(distance(m, COLUMNS, jump, g).tolist()) for m, g in gradients]
+        shown = [max(x, FLOOR) for x in away]
         style = {"color": colour, "linestyle": dash, "linewidth": 1.9, "marker": "o", "markersize": 4}
         axes.plot(ASPECTS, shown, label=f"J = {jump:g}", zorder=3, **style)
     axes.axvline(1, color=INK, linewidth=0.8, zorder=1)
@@ -130,13 +129,6 @@ def distance_picture() -> tuple[Figure, str]:
         "right of it spectra are less spread, and from some m/n on the kink holds all inputs at one radius: points at "
         f"the foot are {FLOOR:g} or less, for most of them 0 to within the solver's error."
     )
-
-
-def _distance(G: Tensor, jump: float) -> float:
-    """The median over G (B, k, n), diagonal, of ‖σ/‖σ‖ − 1/√k‖; singular vectors are shared and drop out."""
-    sigma = solve(G, Power(2.0, 0.5) + Kink(1.0, jump), on_failure="return").sigma
-    apart = sigma / sigma.norm(dim=-1, keepdim=True) - 1 / math.sqrt(sigma.shape[-1])
-    return median(apart.norm(dim=-1).tolist())
 
 
 ALL = (

@@ -71,7 +71,7 @@ def test_the_radius_lies_between_the_two(monkeypatch):
 @pytest.mark.parametrize(("m", "n"), [(3, 4), (3, 5), (2, 6)])
 def test_the_distance_falls_like_a_power_of_the_jump(m, n):
     g = torch.linspace(1, 0.6, m)
-    near, far = (distance(m, n, jump, g) for jump in (1e2, 1e3))
+    near, far = (float(distance(m, n, jump, g)) for jump in (1e2, 1e3))
     assert near > far > 0
     np.testing.assert_allclose(np.log10(far / near), -2 / (n - m), rtol=0.1)
 

@@ -197,19 +197,21 @@ radius_law = Claim(
 )
 
 
-def distance(m: int, n: int, jump: float, g: Any) -> float:
-    """‖Q*/‖Q*‖_F − P/‖P‖_F‖_F, P the polar factor of G, for H = ½r² + jump·(r − 1)₊ and an m × n gradient with the
-    singular values g (min(m, n),) > 0: 0 where the update is orthogonal, √2 at most.
+def distance(m: int, n: int, jump: float, g: Any) -> Tensor:
+    """‖Q*/‖Q*‖_F − P/‖P‖_F‖_F (…), P the polar factor of G, for H = ½r² + jump·(r − 1)₊ and m × n gradients with the
+    singular values g (…, min(m, n)) > 0: 0 where the update is orthogonal, √2 at most.
 
     For m < n it falls like jump^{−2/(n−m)}, and never to 0 unless all g are equal; for m ≥ n it is 0 from a finite jump
     on if n min g > 1. Raises InputError for a g that is not of this kind.
     """
     values = to_tensor(g, "g").double()
-    if values.shape != (min(m, n),) or not bool((values > 0).all()):
-        raise InputError(f"g has shape {tuple(values.shape)}: give {min(m, n)} singular values > 0")
-    H = Power(2.0, 0.5) + Kink(1.0, jump)
-    sigma = solve(diagonal(values.sort(descending=True).values[None], m, n)[0], H).sigma
-    return float((sigma / sigma.norm() - 1 / math.sqrt(len(sigma))).norm())
+    k = min(m, n)
+    if not values.ndim or values.shape[-1] != k or not bool((values > 0).all()):
+        raise InputError(f"g has shape {tuple(values.shape)}: give {k} singular values > 0")
+    rows = values.sort(-1, descending=True).values.reshape(-1, k)
+    sigma = solve(diagonal(rows, k, n), Power(2.0, 0.5) + Kink(1.0, jump), on_failure="return").sigma
+    apart = sigma / sigma.norm(dim=-1, keepdim=True) - 1 / math.sqrt(k)
+    return apart.norm(dim=-1).reshape(values.shape[:-1])
 
 
 CLAIMS = (never, width, radius_law)

@@ -5,11 +5,12 @@ search(claim).witness
 verify().save("report.json")
 """
 
-from icm.theory.ball import Ball, norm, stack
+from icm.ball import Ball, norm, stack
+from icm.rigour import Rigour
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.claims import CLAIMS
-from icm.theory.evidence import Evidence, Expected, Result, Rigour, Witness
+from icm.theory.evidence import Evidence, Expected, Result, Witness
 from icm.theory.instances import Instances, draw
 from icm.theory.report import Report
 from icm.theory.search import replay, search

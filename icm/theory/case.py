@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from icm.ball import Ball
 from icm.curvature import Curvature, as_curvature
 from icm.errors import InputError
+from icm.rigour import Rigour
 from icm.solvers import Reason, Solution, Status, solve
 from icm.solvers.certificate import decomposition_error
 from icm.sphere import expect
 from icm.theory import rigorous as proofs
-from icm.theory.ball import Ball
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances
 
 Found = TypeVar("Found")

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from icm.arrays import to_tensor
+from icm.ball import Ball
 from icm.curvature import Curvature, as_curvature
 from icm.errors import InputError
-from icm.theory.ball import Ball
+from icm.rigour import Rigour
 from icm.theory.case import Case
 from icm.theory.curvatures import smooth
-from icm.theory.evidence import Evidence, Expected, Rigour
+from icm.theory.evidence import Evidence, Expected
 from icm.theory.instances import Draw, Instances, draw
 
 Hypothesis = Callable[[Case], "Tensor | bool"]

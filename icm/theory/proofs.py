@@ -6,7 +6,8 @@ import importlib
 from dataclasses import dataclass
 from time import perf_counter
 
-from icm.theory.evidence import Evidence, Rigour
+from icm.rigour import Rigour
+from icm.theory.evidence import Evidence
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from icm.paths import write_json
+from icm.rigour import Rigour
 from icm.theory.claim import Claim
-from icm.theory.evidence import Result, Rigour, upwards
+from icm.theory.evidence import Result, upwards
 
 LEFT_OUT = (
     "Remarks of the paper that are not public are left out. "

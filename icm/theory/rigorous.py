@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from icm.ball import Ball
 from icm.curvature import Curvature
 from icm.errors import InputError, MissingPackageError, SolveError
 from icm.solvers import Solution, Status, enclose
-from icm.theory.ball import Ball
 
 if TYPE_CHECKING:
     from flint import arb

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from icm.errors import FileError, InputError
+from icm.rigour import Rigour
 from icm.theory.claim import Claim
-from icm.theory.evidence import Evidence, Result, Rigour, Witness
+from icm.theory.evidence import Evidence, Result, Witness
 from icm.theory.verify import Progress, verify
 
 

@@ -9,8 +9,8 @@ from time import perf_counter
 
 import numpy as np
 
+from icm.rigour import Rigour
 from icm.theory.claim import Claim
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances
 
 _LARGEST = 9  # inputs of an instance that is enclosed

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from icm.errors import InputError
+from icm.rigour import Rigour
 from icm.theory.claim import Claim
-from icm.theory.evidence import Evidence, Result, Rigour, Witness
+from icm.theory.evidence import Evidence, Result, Witness
 from icm.theory.proofs import Proven, prove
 from icm.theory.report import Report
 from icm.theory.shrink import shrink

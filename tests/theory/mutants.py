@@ -71,7 +71,7 @@ def nothing_below(case: Case) -> Ball:
 
 def wrong_sign(case: Case) -> Ball:
     """The certificate with −ρ‖(g − ∇f)₊‖ for +."""
-    from icm.theory.ball import norm
+    from icm.ball import norm
 
     sigma, g = case["sigma"], case.spectrum(case.G)
     slopes = case.slopes(sigma)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icm.curvature import Power, parse
+from icm.rigour import Rigour
 from icm.sphere import slopes
 from icm.theory.claims.cap import alpha, attained, below_cap, cap, dominated, elasticity, reverse, rising, spread
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances, diagonal
 from tests.theory.strategies import instances, powers
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icm.ball import Ball
 from icm.curvature import Power
-from icm.theory.ball import Ball
+from icm.rigour import Rigour
 from icm.theory.claims.certificate_matrix import certificate_matrix, frames, margin, product, unorthonormal
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances
 from tests.theory.strategies import instances, smooth
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from icm.curvature import Custom, Power, parse
+from icm.rigour import Rigour
 from icm.sphere import mean, slopes
 from icm.theory.claims.cap import alpha, spread
 from icm.theory.claims.concentration import (
@@ -31,7 +32,6 @@ from icm.theory.claims.concentration import (
     shares,
     variance,
 )
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances, diagonal
 from tests.theory.strategies import instances, powers, smooth
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icm.curvature import parse
+from icm.rigour import Rigour
 from icm.theory.claims.converse import (
     across,
     around,
@@ -21,7 +22,6 @@ from icm.theory.claims.converse import (
     on_the_range,
     psi,
 )
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances
 from tests.theory.strategies import instances, powers
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icm.theory.ball import Ball, norm
+from icm.ball import Ball, norm
 from icm.theory.claims.newton_schulz import map_monotone, newton_schulz, newton_schulz_monotone, points, rise
 from tests.theory.strategies import instances, kinked, powers, smooth
 from tests.theory.strategies_matrices import batch, with_extra

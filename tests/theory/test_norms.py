@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import icm
 from icm.curvature import parse
+from icm.rigour import Rigour
 from icm.sphere import mean
 from icm.theory.claims.norms import (
     above_limit,
@@ -36,7 +37,6 @@ from icm.theory.claims.norms import (
     step,
     triangle,
 )
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances, diagonal
 from tests.theory.strategies import instances, powers, smooth
 

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icm.ball import Ball
 from icm.curvature import Power, parse
-from icm.theory.ball import Ball
 from icm.theory.claims.one_function import R, one_function, weights
 from tests.theory.strategies import instances, powers, smooth
 from tests.theory.strategies_matrices import batch

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from hypothesis import given, settings
 
-from icm.theory.ball import Ball
+from icm.ball import Ball
 from icm.theory.claims.quadratic import quadratic
 from tests.theory.strategies import instances, powers
 from tests.theory.strategies_matrices import batch

@@ -9,16 +9,17 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball, norm, stack
 from icm.curvature import Curvature, Power, Wall
+from icm.rigour import Rigour
 from icm.solvers import Solution, solve
 from icm.solvers.certificate import decomposition_error, mean_length
-from icm.theory.ball import Ball, norm, stack
 from icm.theory.case import Case, least_value
 from icm.theory.claim import Claim
 from icm.theory.claims.convexity import any_curvature
 from icm.theory.claims.von_neumann import loss
 from icm.theory.curvatures import smooth
-from icm.theory.evidence import Expected, Rigour
+from icm.theory.evidence import Expected
 from icm.theory.instances import Instances, diagonal, draw, orthonormal
 
 _EPS = torch.finfo(torch.float64).eps

@@ -8,8 +8,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball, norm
 from icm.solvers.certificate import reach
-from icm.theory.ball import Ball, norm
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.curvatures import smooth

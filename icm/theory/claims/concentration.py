@@ -9,8 +9,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball
 from icm.curvature import Curvature, Power
-from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim, Hypothesis
 from icm.theory.claims.cap import alpha, between, single, spread, weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball
 from icm.curvature import Curvature, Power, Wall
-from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.curvatures import kinked, nearly, smooth, sub_quadratic, super_quadratic, walled

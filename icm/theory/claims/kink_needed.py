@@ -10,9 +10,9 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball
 from icm.curvature import Curvature
 from icm.sphere import expect
-from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.curvatures import kinked, smooth

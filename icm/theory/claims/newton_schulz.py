@@ -8,8 +8,8 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball, norm
 from icm.curvature import Power
-from icm.theory.ball import Ball, norm
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.claims.convexity import any_curvature

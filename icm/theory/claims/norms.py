@@ -9,9 +9,9 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball, norm, stack
 from icm.curvature import Curvature, Power
 from icm.sphere import expect
-from icm.theory.ball import Ball, norm, stack
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.claims.cap import exponents, single

@@ -13,17 +13,17 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball, stack
 from icm.curvature import Curvature, Kink
+from icm.rigour import Rigour
 from icm.solvers.flat import closed_form
 from icm.solvers.gauge import gauge, hinge
 from icm.sphere import hinge_error
 from icm.theory import rigorous
-from icm.theory.ball import Ball, stack
 from icm.theory.case import Case, remembered
 from icm.theory.claim import Claim
 from icm.theory.claims.kink_needed import compared, falls, rise, spectrum
 from icm.theory.curvatures import kinked
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Draw, Instances, diagonal
 
 _SHAPES = ((1, 1), (4, 1), (2, 2), (3, 2), (3, 3), (5, 3), (4, 4), (5, 5), (6, 5), (8, 8))

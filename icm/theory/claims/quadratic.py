@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from numpy.random import Generator
 
+from icm.ball import Ball, stack
 from icm.curvature import Curvature, Power
-from icm.theory.ball import Ball, stack
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.curvatures import scale

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numpy.random import Generator
 
+from icm.ball import Ball
 from icm.curvature import Curvature, Power
-from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.curvatures import scale

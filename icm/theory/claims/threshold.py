@@ -11,14 +11,14 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from icm.ball import Ball
 from icm.curvature import Power
+from icm.rigour import Rigour
 from icm.solvers.gauge import gauge
-from icm.theory.ball import Ball
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.claims.kink_needed import spectrum
 from icm.theory.claims.orthogonalisation import form
-from icm.theory.evidence import Rigour
 from icm.theory.instances import POSITIVE, Draw, Instances, diagonal, spectra
 
 _KNOWN = 1e-10  # relative error of J with room

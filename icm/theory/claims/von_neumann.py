@@ -8,7 +8,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from icm.theory.ball import Ball, norm
+from icm.ball import Ball, norm
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.curvatures import smooth

@@ -17,16 +17,16 @@ from scipy.special import betainc
 from torch import Tensor
 
 from icm.arrays import to_tensor
+from icm.ball import Ball, stack
 from icm.curvature import Curvature, Kink, Power
 from icm.errors import InputError
+from icm.rigour import Rigour
 from icm.solvers import solve
 from icm.sphere import expect
 from icm.theory import rigorous
-from icm.theory.ball import Ball, stack
 from icm.theory.case import Case
 from icm.theory.claim import Claim
 from icm.theory.claims.kink_needed import around, beside, flat, spectrum, unequal
-from icm.theory.evidence import Rigour
 from icm.theory.instances import Instances, diagonal
 
 _WIDE = ((2, 3), (2, 4), (3, 4), (2, 9), (3, 9), (4, 6), (5, 6), (8, 12))

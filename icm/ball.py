@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icm.theory.evidence import Rigour
+from icm.rigour import Rigour
 
 _EPS = torch.finfo(torch.float64).eps  # twice the error of a rounding, so that the radius's own are covered too
 _TINY = torch.finfo(torch.float64).tiny

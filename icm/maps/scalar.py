@@ -1,0 +1,129 @@
+"""φ: the odd increasing function that a solution applies to the singular values of G."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icm.arrays import to_tensor
+from icm.errors import InputError
+from icm.solvers import Solution
+
+Scaling = Literal["absolute", "equivariant", "invariant"]
+
+_NODES = 257  # of an interpolated φ at most
+
+
+@dataclass(frozen=True, eq=False)
+class ScalarMap:
+    """An odd, nondecreasing φ on [−top, top] with φ(0) = 0, for singular values of G.
+
+    `function` takes and returns float64 tensors of numbers in [0, top]; φ may jump at 0, as the sign does. `scaling`
+    says what a map does to a G of any size s ≥ ‖G‖₂: "absolute" U φ(g) Vᵀ, which needs ‖G‖₂ ≤ top; "equivariant"
+    (s/top) U φ(g·top/s) Vᵀ, so that cG goes to c times as much; "invariant" U φ(g·top/s) Vᵀ, free of scale.
+
+    Raises InputError for a top that is not a finite positive number, or a φ that decreases, is negative or not finite
+    at one of 1025 points of [0, top].
+    """
+
+    function: Callable[[Tensor], Tensor]
+    top: float = 1.0
+    scaling: Scaling = "equivariant"
+    name: str = "φ"
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.top, (int, float)) and math.isfinite(self.top) and self.top > 0):
+            raise InputError(f"top={self.top!r}: φ is given on [0, top]; top is a finite number > 0")
+        if self.scaling not in ("absolute", "equivariant", "invariant"):
+            raise InputError(f"scaling={self.scaling!r}: choose 'absolute', 'equivariant' or 'invariant'")
+        x = self.top * torch.cat([torch.logspace(-12, -1, 512, dtype=torch.float64), torch.linspace(0.1, 1, 513)])
+        y = self(x)
+        if not bool(torch.isfinite(y).all() & (y >= 0).all()):
+            at = float(x[~(torch.isfinite(y) & (y >= 0))][0])
+            raise InputError(
+                f"{self.name}({at:.6g}) = {float(self(torch.tensor([at]))):.6g}: φ is finite and ≥ 0 there"
+            )
+        falls = y.diff() < -1e-12 * y.amax()
+        if bool(falls.any()):
+            i = int(falls.nonzero()[0, 0])
+            raise InputError(
+                f"{self.name} falls from {float(y[i]):.9g} at {float(x[i]):.6g} to {float(y[i + 1]):.9g} at "
+                f"{float(x[i + 1]):.6g}: a solution keeps the order of the singular values, so φ increases"
+            )
+
+    def __call__(self, x: Any) -> Float[Tensor, "*shape"]:
+        """φ(x), elementwise, odd, float64; φ(0) = 0."""
+        x = to_tensor(x, "x").double()
+        return x.sign() * self.function(x.abs()).where(x != 0, 0.0)
+
+    def __repr__(self) -> str:
+        return f"ScalarMap({self.name} on [0, {self.top:.6g}], {self.scaling})"
+
+
+def sign() -> ScalarMap:
+    """φ = sign: the polar factor UVᵀ."""
+    return ScalarMap(torch.ones_like, scaling="invariant", name="sign")
+
+
+def from_solution(solution: Solution) -> ScalarMap:
+    """φ with φ(g_i) = σ*_i, for a single solution: log σ as a monotone cubic in log g between them, φ linear below the
+    smallest (constant where Q is a multiple of the polar factor) and constant beyond the largest.
+
+    Raises InputError for a batch, an unbounded program, or Q = 0 for G ≠ 0 (then φ = 0, which no product is needed for).
+    """
+    if solution.value.ndim:
+        raise InputError(f"the solution holds a batch of shape {tuple(solution.value.shape)}; φ is that of one element")
+    return from_spectrum(solution.g, solution.sigma.double(), flat=bool(solution.orthogonal))
+
+
+def from_spectrum(g: Float[Tensor, " k"], sigma: Float[Tensor, " k"], flat: bool = False) -> ScalarMap:
+    """φ with φ(g_i) = σ_i for g descending and σ ordered like it, as in `from_solution`; `flat`: a multiple of sign.
+
+    Raises InputError where σ is not finite or zero throughout.
+    """
+    g, sigma = g.detach().double().cpu(), sigma.detach().double().cpu()
+    live = (g > 1e-12 * g.amax()) & (sigma > 0)
+    if not bool(torch.isfinite(sigma).all()) or not bool(live.any()):
+        raise InputError(
+            f"sigma runs from {float(sigma.min()):.6g} to {float(sigma.max()):.6g}: there is no increasing φ with "
+            "these values (the program is unbounded, or Q = 0)"
+        )
+    x, y = g[live].flip(0), sigma[live].flip(0).cummax(0).values
+    top = float(x[-1])
+    if flat:
+        radius = float(y.mean())
+        return ScalarMap(lambda t: torch.full_like(t, radius), top, "absolute", f"{radius:.6g}·sign")
+    x, y = _thinned(x, y)
+    if len(x) == 1:
+        ratio = float(y[0] / x[0])
+        return ScalarMap(lambda t: ratio * t.clamp(max=top), top, "absolute", "φ of a solution")
+    from scipy.interpolate import PchipInterpolator
+
+    curve = PchipInterpolator(x.log().numpy(), y.log().numpy())
+    first, ratio = float(x[0]), float(y[0] / x[0])
+
+    def phi(t: Tensor) -> Tensor:
+        inner = t.clamp(first, top).log().cpu().numpy()
+        between = torch.from_numpy(np.asarray(curve(inner))).to(t).exp()
+        return torch.where(t < first, ratio * t, between)
+
+    return ScalarMap(phi, top, "absolute", "φ of a solution")
+
+
+def _thinned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct nodes, increasing, at most `_NODES` of them, spread over their index and over log x alike."""
+    keep = torch.cat([torch.ones(1, dtype=torch.bool), x.diff() > 1e-9 * x[1:]])
+    x, y = x[keep], y[keep]
+    if len(x) <= _NODES:
+        return x, y
+    spread = torch.linspace(0, len(x) - 1, _NODES // 2).round().long()
+    wanted = torch.linspace(float(x[0].log()), float(x[-1].log()), _NODES - len(spread), dtype=x.dtype).exp()
+    index = torch.cat([spread, torch.searchsorted(x, wanted).clamp(max=len(x) - 1)]).unique()
+    return x[index], y[index]

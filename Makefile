@@ -9,6 +9,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 RUN   := $(BIN)/python
 STAMP := $(VENV)/installed
+PEERS := $(VENV)/peers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -44,7 +45,13 @@ test: $(STAMP)  ## lint, types and the tests that take seconds
 	$(RUN) -m pyright --pythonpath $(RUN)
 	$(RUN) -m pytest -n $(WORKERS) $(ARGS)
 
-bench: $(STAMP)  ## timings and studies against peers
+# The peers are optional: without them, or without a network, their rows are left out.
+$(PEERS): $(STAMP)
+	@echo "Installing the packages that icm is timed against"
+	@$(RUN) -m pip install -qq -e '.[bench]' -c constraints.txt && touch $@ || \
+	  echo "They cannot be had here: their rows are left out."
+
+bench: $(STAMP) $(PEERS)  ## timings and studies against peers
 	$(RUN) -m benchmarks $(ARGS)
 
 verify-long: $(STAMP)  ## the tests that take minutes

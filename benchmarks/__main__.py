@@ -1,18 +1,21 @@
-"""`python -m benchmarks [exactness] [kinks] [solutions] [claims] [speed] [--quick] [--out FOLDER]`:
+"""`python -m benchmarks [part …] [--quick] [--out FOLDER] [--device cpu|cuda] [--threads N] [--keep NAME]`:
 every bar of the project.
 
 Writes one JSON file per part and a summary, with the machine and the versions beside the figures; exit code 1 if a bar
-is missed. Summaries of runs worth keeping are in benchmarks/results/.
+is missed. Summaries of runs worth keeping are in benchmarks/results/. The parts maps and solve run on `--device` (a GPU
+where there is one); `--keep` writes their tables into docs/speed.md under that name, and their figures into
+benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
-import os
-import platform
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +23,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, exactness, kinks, solutions, speed
+from benchmarks import markdown
+from benchmarks.machine import machine
 
-PARTS = ("exactness", "kinks", "solutions", "claims", "speed")
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "architecture": platform.machine(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
+PARTS = ("exactness", "kinks", "solutions", "claims", "speed", "maps", "solve", "tradeoff")
+RESULTS = Path(__file__).parent / "results"
 
 
 def worst(found: list[dict[str, Any]], key: str, rows: int = 5) -> list[dict[str, Any]]:
@@ -64,20 +57,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of {', '.join(PARTS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="small dimensions only")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/output"), help="folder of the JSON files")
+    parser.add_argument("--device", default=None, help="of maps and solve: cpu or cuda; a GPU if there is one")
+    parser.add_argument("--threads", type=int, default=None, help="that torch uses; its own choice by default")
+    parser.add_argument("--keep", metavar="NAME", help="write the tables of maps and solve into docs/speed.md")
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
     parts = options.parts or PARTS
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device {device}: torch {torch.__version__} sees no GPU here; leave it out or choose cpu")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     console, failed, summary = Console(), False, dict[str, Any]()
-    for part, study in (("exactness", exactness), ("kinks", kinks)):
+    for part in ("exactness", "kinks"):
         if part in parts:
+            study = _part(part)
             failed |= bool(study.main(options.out / f"{part}.json", options.quick))
             rows = json.loads((options.out / f"{part}.json").read_text())
             for n in sorted({row["n"] for row in rows}):
                 summary[f"{part}, n = {n}"] = largest([row for row in rows if row["n"] == n])
     if "solutions" in parts:
-        found = solutions.run(options.quick)
+        found = _part("solutions").run(options.quick)
         keys = {
             "gaps": "gap",
             "kinks": "gap",
@@ -92,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             summary[name] = {"cases": len(rows)} | worst(rows, key, rows=1)[0]
         _write(options.out / "solutions.json", found)
     if "claims" in parts:
+        claims = _part("claims")
         tried = claims.run(options.quick)
         for name, rows in tried.items():
             show(console, name, rows, "refuted" if name == "seeds" else "figure")
@@ -99,14 +102,65 @@ def main(arguments: list[str] | None = None) -> int:
         summary["claims"] = claims.summary(tried)
         _write(options.out / "claims.json", tried)
     if "speed" in parts:
-        rows = speed.run(options.quick)
+        rows = _part("speed").run(options.quick)
         for row in rows:
             console.print(f"{row['what']}: {row['ratio']:.3g} (bar {row['bar']:g})", style=None if row["ok"] else "red")
             summary[row["what"]] = row
         failed |= not all(row["ok"] for row in rows)
         _write(options.out / "speed.json", rows)
+    measured: dict[str, Any] = {}
+    for part in ("maps", "solve"):
+        if part in parts:
+            measured[part] = _part(part).run(options.quick, device)
+            failed |= not _report(console, summary, measured[part]["bars"], measured[part]["missing"])
+            _write(options.out / f"{part}.json", measured[part])
+    if "tradeoff" in parts:
+        failed |= bool(_part("tradeoff").main(options.out, options.quick))
+        found = json.loads((options.out / "tradeoff.json").read_text(encoding="utf-8"))
+        summary |= {row["what"]: row for row in found["bars"]}
+    if measured:
+        _tables(options.keep, options.out, measured)
     _write(options.out / "summary.json", summary)
     return int(failed)
+
+
+def _tables(keep: str | None, out: Path, measured: dict[str, Any]) -> None:
+    """The tables of maps and solve as Markdown; kept ones beside what was kept of the other part under that name."""
+    name = re.sub(r"[^a-z0-9]+", "-", (keep or "").lower()).strip("-")
+    kept = {part: RESULTS / f"{part}-{name}.json" for part in ("maps", "solve")}
+    if keep:
+        for part, path in kept.items():
+            if part in measured:
+                _write(path, measured[part])
+            elif path.exists():
+                measured[part] = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    text = markdown.section(keep or "this machine", machine(), measured.get("maps"), measured.get("solve"))
+    (out / "speed.md").write_text(text, encoding="utf-8")
+    if keep:
+        markdown.keep(keep, text, markdown.PAGE)
+
+
+def _part(name: str) -> Any:
+    """A part is imported when it runs: each needs packages that a machine for another may lack."""
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def _report(
+    console: Console, summary: dict[str, Any], rows: Iterable[dict[str, Any]], missing: Iterable[str] = ()
+) -> bool:
+    """Print a line per bar and per thing not measured; whether all bars are met."""
+    met = True
+    for row in rows:
+        bar = row.get("bar")
+        against = "" if bar is None else f" (bar {bar:g})"
+        note = f", error {row['error']:.2g}" if row.get("error") is not None else ""
+        good = row.get("ok", True)
+        console.print(f"{row['what']}: {row['figure']:.3g}{against}{note}", style=None if good else "red", markup=False)
+        summary[row["what"]] = row
+        met &= bool(good)
+    for why in missing:
+        console.print(f"not measured: {why}", style="yellow", markup=False)
+    return met
 
 
 def _write(path: Path, figures: Any) -> None:

@@ -10,7 +10,6 @@ memory   peak memory of solve against that of the SVD alone, n = 4096, a process
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -21,27 +20,8 @@ import torch
 from rich.progress import track
 
 import icm
+from benchmarks.timing import medians
 from icm.solvers import solve_program
-
-
-def _sync(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def interleaved(runs: dict[str, Callable[[], Any]], repeats: int, device: str = "cpu") -> dict[str, float]:
-    """The median seconds of each run, taken in turns so that what else the machine does falls on all alike."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(repeats):
-        for name, run in runs.items():
-            _sync(device)
-            start = time.perf_counter()
-            run()
-            _sync(device)
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def _gaussian(*shape: int, seed: int = 0, device: str = "cpu") -> torch.Tensor:
@@ -51,7 +31,7 @@ def _gaussian(*shape: int, seed: int = 0, device: str = "cpu") -> torch.Tensor:
 def against_svd(n: int = 1024, repeats: int = 7, device: str = "cpu") -> dict[str, Any]:
     """solve(G) / svd(G)."""
     G = _gaussian(n, n, device=device)
-    t = interleaved({"svd": lambda: torch.linalg.svd(G), "solve": lambda: icm.solve(G, "r^3")}, repeats, device)
+    t = medians({"svd": lambda: torch.linalg.svd(G), "solve": lambda: icm.solve(G, "r^3")}, repeats, device)
     ratio = t["solve"] / t["svd"]
     return {"what": f"solve / svd, n = {n}", "ratio": ratio, "bar": 1.3, "ok": ratio <= 1.3, **t}
 
@@ -64,7 +44,7 @@ def kinks_against_svd(n: int = 1024, repeats: int = 5, device: str = "cpu") -> I
     for b in (1e1, 2e4, 1e5, 1e8):
         runs[f"b = {b:g}"] = lambda b=b: icm.solve(G, icm.parse(f"0.5*r^2 + {b}*kink(1)"))
     runs["flat"] = lambda: icm.solve(near, "0.5*r^2 + 1e6*kink(1)")
-    t = interleaved(runs, repeats, device)
+    t = medians(runs, repeats, device)
     for name in list(runs)[1:]:
         ratio = t[name] / t["svd"]
         what = f"solve / svd, n = {n}, one kink, {name}"
@@ -86,7 +66,7 @@ def proofs() -> Iterator[dict[str, Any]]:
 def against_cvxpy(repeats: int = 1) -> dict[str, Any]:
     """method="reference" / solve at 32 x 32 with 1000 samples."""
     G = _gaussian(32, 32)
-    fast = interleaved({"solve": lambda: icm.solve(G, "r^3")}, 20)
+    fast = medians({"solve": lambda: icm.solve(G, "r^3")}, 20)
     start = time.perf_counter()
     for _ in range(repeats):
         icm.solve(G, "r^3", method="reference", samples=1000)
@@ -102,7 +82,7 @@ def batched(count: int = 64, n: int = 256, repeats: int = 9, device: str = "cpu"
     batch = icm.Program(G, "r^3")
     singles = [icm.Program(g, "r^3") for g in G]
     reduced, reductions = batch.reduce(), [program.reduce() for program in singles]
-    t = interleaved(
+    t = medians(
         {
             "svd_batch": lambda: torch.linalg.svd(G, full_matrices=False),
             "loop": lambda: [solve_program(p, reduced=r) for p, r in zip(singles, reductions, strict=True)],

@@ -103,7 +103,9 @@ def majorant(error: np.ndarray, x: np.ndarray, tau: np.ndarray, noise: np.ndarra
     c = found.x[: len(tau)] - found.x[len(tau) :]
     # Polynomials this smooth hardly dip between the places; by as much as they do there, they are lifted.
     between = _chebyshev(np.linspace(x[:-1], x[1:], 5).ravel() ** 2, np.arange(len(tau))) @ c
-    lift = max(0.0, float((error / size - T @ c).max()), float((error[1:] / size - between.reshape(5, -1).min(0)).max()))
+    lift = max(
+        0.0, float((error / size - T @ c).max()), float((error[1:] / size - between.reshape(5, -1).min(0)).max())
+    )
     return min(k * size, k * size * (float(found.fun) + lift))
 
 

@@ -1,0 +1,174 @@
+"""φ of a solution as a composition, good enough for the singular values at hand and no more expensive than that."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icm.maps.composition import Composition
+from icm.maps.error import Error, fit_error, rounding_error
+from icm.maps.gauss_newton import refine
+from icm.maps.polar import best_polar
+from icm.maps.polynomial import apply
+from icm.maps.scalar import ScalarMap
+from icm.maps.statistics import Spectrum
+
+# Degrees of the factors, tried in this order; 2, 3 and 4 products for degrees 3, 5 and 9.
+LADDER: tuple[tuple[int, ...], ...] = (
+    *((3,), (5,), (9,), (5, 5), (3, 9), (9, 9), (5,) * 3, (5, 9, 9), (5,) * 4, (9,) * 3, (5,) * 5, (5, 9, 9, 9)),
+    *((5,) * 6, (9,) * 5, (5,) * 8, (9,) * 6, (5,) * 10, (9,) * 8, (5,) * 12, (9,) * 10),
+)
+FLAT_LADDER = tuple((5,) * count for count in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15))  # quintics lift most per product
+COST = {"bf16": 1.0, "fp16": 1.0, "tf32": 2.0, "fp32": 4.0, "fp64": 8.0}  # of a product; about so on CPUs and GPUs
+
+_QUANTILES = 96  # of the spectrum, where p is to meet φ
+_OUTSIDE, _OUTSIDE_WEIGHT = 16, 0.03  # places, and their weight, that keep p sane between and beyond them
+_UNKNOWN, _UNKNOWN_WEIGHT = 64, 0.3  # the same where the singular values themselves are not known
+_ROUNDS = 40  # of the fit, at most
+_LOWERS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5)  # lower ends of polar maps to begin from
+
+_polar = functools.lru_cache(maxsize=512)(best_polar)
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """Q ≈ length · U p(g/domain) Vᵀ for a G with singular values near those it was compiled for, ‖G‖₂ ≤ domain."""
+
+    composition: Composition
+    phi: ScalarMap
+    domain: float
+    length: float
+    precision: str
+    error: Error
+
+    def __call__(self, G: Tensor) -> Tensor:
+        """U φ(g) Vᵀ for G (…, m, n), by products in the working precision, in G's dtype."""
+        scale = torch.full(G.shape[:-2], self.domain, dtype=torch.float64, device=G.device)
+        return self.length * apply(self.composition, G, scale=scale, precision=self.precision)
+
+    def sigma(self, g: Tensor) -> Tensor:
+        """What it makes of singular values g, float64, but for rounding."""
+        return self.length * self.composition(g / self.domain)
+
+
+def compile_map(
+    phi: ScalarMap,
+    spectrum: Spectrum,
+    tol: float,
+    precisions: Sequence[str],
+    margin: float = 1.0,
+    start: Compiled | None = None,
+    flat: bool = False,
+    unsure: float = 0.0,
+    output: float = 0.0,
+) -> Compiled:
+    """The cheapest composition whose `Error` on one spectrum is within tol, or the best of those tried.
+
+    `precisions` run from the cheapest to the finest; cost is products times `COST`.
+    `margin` ≥ 1 widens the domain beyond ‖G‖₂, `start` is a neighbour to begin from, `flat` says that φ is a multiple
+    of the sign; `unsure` is the share of the spectrum, `output` the rounding of the result's own dtype.
+    """
+    domain = float(spectrum.top) * margin
+    length = float(phi(torch.tensor([phi.top]))[0])
+    wanted = phi(spectrum.g) / length
+
+    def judged(candidates: Iterable[Composition]) -> list[Compiled]:
+        p = min(candidates, key=lambda p: _miss(p(spectrum.g / domain), wanted))
+        fit = fit_error(p, phi, domain, spectrum)
+        shares = [(name, rounding_error(p, domain, spectrum, name) + output) for name in precisions]
+        return [Compiled(p, phi, domain, length, name, Error(fit, unsure, share)) for name, share in shares]
+
+    places = _places(phi, spectrum, domain, length)
+    ladder = FLAT_LADDER if flat else LADDER
+    found: list[Compiled] = []
+    if start is not None and start.composition.degrees in ladder:
+        near = [start.composition] if flat else [start.composition, _fitted(start.composition, *places)]
+        found += judged(near)
+        if any(one.precision == start.precision and one.error.total <= tol for one in found):
+            return min((one for one in found if one.error.total <= tol), key=_cost)
+    for degrees in ladder:
+        enough = [one for one in found if one.error.total <= tol]
+        if enough and min(map(_cost, enough)) <= products(degrees) * COST[precisions[0]]:
+            return min(enough, key=_cost)
+        found += judged(
+            (_polar(lower, degrees, False) for lower in _LOWERS)
+            if flat
+            else [_fitted(p, *places) for p in [*_starts(degrees), *_lengthened(found, degrees)]]
+        )
+    enough = [one for one in found if one.error.total <= tol]
+    return min(enough, key=_cost) if enough else min(found, key=lambda one: one.error.total)
+
+
+def products(degrees: Sequence[int]) -> int:
+    """Matrix products of one application: (d + 1)/2 for factors of degree d up to 7, 4 for degree 9."""
+    return sum(4 if degree == 9 else (degree + 1) // 2 for degree in degrees)
+
+
+def precisions_for(dtype: torch.dtype, device: torch.device) -> tuple[str, ...]:
+    """Working precisions for a G of `dtype`, from the cheapest: 16 bits where the device multiplies them fast."""
+    cuda = device.type == "cuda"
+    low = ("fp16", "bf16") if dtype == torch.float16 and cuda else ("bf16", "fp16") if cuda else ("bf16",)
+    high = ("tf32", "fp32") if cuda else ("fp32",)
+    return (*low, *high, "fp64") if dtype == torch.float64 else (*low, *high)
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """The relative root mean square of rounding entries to `dtype`, at most: eps/√12 · √(4/3), and 0 for float64."""
+    return 0.0 if dtype == torch.float64 else torch.finfo(dtype).eps / 3
+
+
+def _cost(map: Compiled) -> float:
+    return products(map.composition.degrees) * COST[map.precision]
+
+
+def _miss(found: Tensor, wanted: Tensor) -> float:
+    """‖p(x) − φ(x)‖, ∞ where p overflows."""
+    miss = float((found - wanted).norm())
+    return miss if math.isfinite(miss) else math.inf
+
+
+def _places(
+    phi: ScalarMap, spectrum: Spectrum, domain: float, length: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where p is to meet φ, ascending, what it is to be there, and with what weight: quantiles of the spectrum, and a
+    few more."""
+    x = spectrum.g / domain
+    x = x[torch.linspace(0, len(x) - 1, min(len(x), _QUANTILES)).round().long()]
+    known = spectrum.tau is None
+    half = (_OUTSIDE if known else _UNKNOWN) // 2
+    outside = torch.cat([torch.linspace(1 / half, 1, half), torch.logspace(-4, -1, half)]).to(x)
+    weight = torch.full_like(outside, _OUTSIDE_WEIGHT if known else _UNKNOWN_WEIGHT)
+    places, order = torch.cat([x, outside]).sort()
+    weight = torch.cat([torch.ones_like(x), weight])[order]
+    live = places > 0
+    places, weight = places[live], weight[live]
+    return places.numpy(), (phi(domain * places) / length).numpy(), weight.numpy()
+
+
+def _fitted(start: Composition, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Composition:
+    factors = [np.array(factor) for factor in start.factors]
+    factors, _ = refine(x, y, factors, powers=(2,), rounds=_ROUNDS, weights=weight)
+    return Composition(tuple(tuple(map(float, factor)) for factor in factors))
+
+
+def _lengthened(found: Sequence[Compiled], degrees: tuple[int, ...]) -> list[Composition]:
+    """Those found of the first of these degrees, with the identity as the factors that are missing."""
+    shorter = {one.composition for one in found if degrees[: len(one.composition)] == one.composition.degrees}
+    longest = max((len(p) for p in shorter), default=0)
+    rest = tuple((1.0, *(0.0,) * ((degree - 1) // 2)) for degree in degrees[longest:])
+    return [Composition((*p.factors, *rest)) for p in shorter if len(p) == longest]
+
+
+def _starts(degrees: tuple[int, ...]) -> list[Composition]:
+    """Near the identity, steeper, and polar."""
+    terms = [(degree + 1) // 2 for degree in degrees]
+    straight = [
+        Composition(tuple((slope, 1 - slope, *(0.0,) * (count - 2)) for count in terms)) for slope in (1.0, 1.2, 1.5)
+    ]
+    return straight + [_polar(lower, degrees, False) for lower in (0.1, 0.01, 1e-3)]

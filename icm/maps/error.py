@@ -1,0 +1,77 @@
+"""How far an update from matrix products is from the exact one, in three shares: fit, spectrum, rounding."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icm.maps.composition import Composition
+from icm.maps.moments import majorant
+from icm.maps.rounding import expected_rounding
+from icm.maps.scalar import ScalarMap
+from icm.maps.statistics import Spectrum
+
+_SAFETY = 2.0  # what rounding may be times its expectation
+# Shares of the interval that a singular value may lie in, where φ and p are compared: one that begins at 0 is long.
+_INSIDE = torch.cat([torch.zeros(1), torch.logspace(-12, -1, 23), torch.linspace(0.2, 1, 9)]).double()
+_NODES = 48  # quantiles of the spectrum that rounding is computed for
+
+
+@dataclass(frozen=True)
+class Error:
+    """Shares of ‖Q − Q*‖_F/‖Q*‖_F for one matrix: `fit` bounds what p − φ does to the singular values, `spectrum` what
+    the uncertainty of the others does to φ, `rounding` is twice what the working precision is expected to do."""
+
+    fit: float
+    spectrum: float
+    rounding: float
+
+    @property
+    def total(self) -> float:
+        """The bound: the sum of the shares."""
+        return self.fit + self.spectrum + self.rounding
+
+    def __str__(self) -> str:
+        shares = f"fit {self.fit:.1e}, spectrum {self.spectrum:.1e}, rounding {self.rounding:.1e}"
+        return f"{self.total:.1e} ({shares})"
+
+
+def fit_error(p: Composition, phi: ScalarMap, domain: float, spectrum: Spectrum) -> float:
+    """`Error.fit` for φ(domain · x) ≈ φ(top) p(x), x = g/domain, for one element of `spectrum`."""
+    length = float(phi(torch.tensor([phi.top]))[0])
+    x = spectrum.g / domain
+    size = float((phi(spectrum.g) / length).norm())
+    if size == 0.0:
+        return 0.0
+    if spectrum.tau is None:
+        unit = (spectrum.top / domain) ** 2 * spectrum.slack
+        low, high = (x.square() - unit).clamp(min=0).sqrt(), (x.square() + unit).sqrt().clamp(max=1.0)
+        cells = low[:, None] + (high - low)[:, None] * _INSIDE
+        wanted = phi(domain * cells) / length
+        miss = (p(cells) - wanted).abs().amax(-1)
+        return float(miss.norm()) / size
+    places = torch.linspace(0, 1, 513, dtype=torch.float64).square()
+    cells = torch.lerp(places[:-1, None], places[1:, None], torch.linspace(0, 1, 5, dtype=torch.float64))
+    share = float(spectrum.top / domain)
+    miss = (p(share * cells) - phi(spectrum.top * cells) / length).abs().amax(-1)
+    tau = spectrum.tau.numpy()
+    noise = float(spectrum.slack) * tau[0] * (1 + np.arange(len(tau)) ** 2.0)
+    square = majorant(miss.square().numpy(), places[1:].numpy(), tau, noise)
+    return math.sqrt(square) / size
+
+
+def rounding_error(p: Composition, domain: float, spectrum: Spectrum, precision: str) -> float:
+    """The share of rounding: twice its expectation for the singular values of `spectrum`, g/domain in [0, 1]."""
+    k = len(spectrum.g)
+    index = torch.from_numpy(np.unique(np.linspace(0, k - 1, min(k, _NODES)).round().astype(np.int64)))
+    return _SAFETY * float(expected_rounding(p, spectrum.g[index] / domain, precision))
+
+
+def spread(phi: ScalarMap, other: ScalarMap, g: Tensor) -> float:
+    """‖φ(g) − φ̃(g)‖/‖φ(g)‖ for two φ and the same g."""
+    mine = phi(g)
+    return float((mine - other(g)).norm() / mine.norm().clamp(min=1e-300))

@@ -1,0 +1,198 @@
+"""`method="products"`: the program solved on the spectrum that products tell, and φ applied by products. No SVD."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from icm.curvature import Curvature
+from icm.maps.compiled import Compiled, compile_map, precisions_for, unit_roundoff
+from icm.maps.error import spread
+from icm.maps.scalar import ScalarMap, from_spectrum
+from icm.maps.statistics import Method, Spectrum, spectrum
+from icm.program import Program
+from icm.solvers.certificate import reach, spectral_gap
+from icm.solvers.solution import Solution, Status
+from icm.solvers.spectrum import SpectralSolution, solve_spectrum
+from icm.sphere import expect
+
+_SOLVE_TOL = 1e-10  # of the reduced program, which costs little next to the products
+_CORNERED_TOL = 1e-9
+_FINE = 5e-3  # errors asked for below this need the statistics in float64
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one look at a batch of matrices (B, m, n) tells: their spectra, σ* of each, and φ compiled; None where Q = 0
+    or where there is no answer."""
+
+    spectrum: Spectrum
+    found: SpectralSolution
+    compiled: tuple[Compiled | None, ...]
+
+    @property
+    def domain(self) -> Tensor:
+        """The ‖G‖₂ (B,) up to which the maps hold, float64; ∞ where Q = 0."""
+        domains = [math.inf if map is None else map.domain for map in self.compiled]
+        return torch.tensor(domains, dtype=torch.float64)
+
+    def __call__(self, G: Tensor) -> Tensor:
+        """Q (B, m, n) for G (B, m, n) with singular values near those planned for."""
+        Q = torch.zeros_like(G)
+        groups: dict[int, list[int]] = {}
+        for i, map in enumerate(self.compiled):
+            groups.setdefault(id(map), []).append(i)
+        for rows in groups.values():
+            map = self.compiled[rows[0]]
+            if map is not None:
+                if len(rows) == len(G):
+                    return map(G)
+                Q[rows] = map(G[rows])
+        return Q
+
+
+def plan(
+    G: Tensor,
+    H: Curvature,
+    tol: float,
+    *,
+    statistics: Method = "auto",
+    precisions: tuple[str, ...] | None = None,
+    margin: float = 1.0,
+    previous: Plan | None = None,
+    max_iterations: int = 100,
+) -> Plan:
+    """The plan for G (B, m, n) whose Q has an error within tol where that can be had.
+
+    Statistics are in float32 first where tol allows it, and in float64 where that is not enough.
+    """
+    if tol >= _FINE and G.dtype != torch.float64:
+        made = _planned(G, H, tol, torch.float32, statistics, precisions, margin, previous, max_iterations)
+        if all(map is None or map.error.total <= tol for map in made.compiled):
+            return made
+    return _planned(G, H, tol, torch.float64, statistics, precisions, margin, previous, max_iterations)
+
+
+def _planned(
+    G: Tensor,
+    H: Curvature,
+    tol: float,
+    dtype: torch.dtype,
+    statistics: Method,
+    precisions: tuple[str, ...] | None,
+    margin: float,
+    previous: Plan | None,
+    max_iterations: int,
+) -> Plan:
+    m, n = G.shape[-2:]
+    known = spectrum(G, statistics, dtype=dtype)
+    g, count = torch.cat([known.g, known.other]), len(G)
+    solve_tol = _CORNERED_TOL if H.hinges or math.isfinite(H.wall) else _SOLVE_TOL
+    largest = torch.finfo(G.dtype).max
+    found = solve_spectrum(
+        g, n, H, method="auto", tol=solve_tol, max_iterations=max_iterations, outputs=m, largest=largest
+    )
+    allowed = precisions or precisions_for(G.dtype, G.device)
+    compiled = [
+        _compile(i, known, found, tol, allowed, margin, None if previous is None else previous.compiled[i], G.dtype)
+        for i in range(count)
+    ]
+    return Plan(known, found, tuple(compiled))
+
+
+def _compile(
+    i: int,
+    known: Spectrum,
+    found: SpectralSolution,
+    tol: float,
+    precisions: tuple[str, ...],
+    margin: float,
+    previous: Compiled | None,
+    dtype: torch.dtype,
+) -> Compiled | None:
+    sigma = found.sigma[i]
+    if not bool(torch.isfinite(sigma).all()) or not bool((sigma > 0).any()):
+        return None
+    one = known[i]
+    flat = found.flat is not None and bool(found.flat.held[i])
+    phi = from_spectrum(one.g, sigma, flat)
+    unsure = _unsure(phi, one, found, i + len(known.g))
+    return compile_map(phi, one, tol, precisions, margin, previous, flat, unsure, unit_roundoff(dtype))
+
+
+def _unsure(phi: ScalarMap, known: Spectrum, found: SpectralSolution, row: int) -> float:
+    """What φ owes to the spectrum that it was solved for: how far the φ of another, at the edge of what is known, is
+    from it."""
+    sigma = found.sigma[row]
+    if not bool((sigma > 0).any()):
+        return 1.0
+    flat = found.flat is not None and bool(found.flat.held[row])
+    return spread(phi, from_spectrum(known.other, sigma, flat), known.g)
+
+
+def solve_products(program: Program, tol: float, max_iterations: int = 100, statistics: Method = "auto") -> Solution:
+    """The solution of `program` by matrix products; tol bounds `Solution.error` = ‖Q − Q*‖_F/‖Q*‖_F.
+
+    The working precision is the cheapest whose rounding leaves the error within tol. g and sigma are what the
+    statistics tell of the singular values of G and Q. The gap is that of σ on those statistics, and what an error of
+    that size can add to it at second order; it is an estimate. For an unbounded program no direction is computed.
+    """
+    G, H, dim = program.G, program.H, program.dim
+    batch, (m, n) = G.shape[:-2], G.shape[-2:]
+    flat_G = G.detach().reshape(-1, m, n)
+    made = plan(flat_G, H, tol, statistics=statistics, max_iterations=max_iterations)
+    found, g = made.found, made.spectrum.g
+    count = len(g)
+    Q = made(flat_G)
+    sigma = torch.stack([torch.zeros_like(g[i]) if map is None else map.sigma(g[i]) for i, map in _each(made)])
+    error = torch.tensor([0.0 if map is None else map.error.total for map in made.compiled], dtype=torch.float64)
+    statuses = list(found.status[:count])
+    lost = torch.tensor([s in (Status.UNBOUNDED, Status.OVERFLOW) for s in statuses])
+    gain = (flat_G.double() * Q.double()).sum((-2, -1)).cpu()
+    value, gap = _value(g, dim, H, sigma, error, gain, m)
+    for i in range(count):
+        if lost[i]:
+            Q[i], sigma[i], error[i] = math.nan, math.nan, math.inf
+            gap[i], value[i] = math.inf, -math.inf if statuses[i] is Status.UNBOUNDED else math.nan
+        elif statuses[i] in (Status.OPTIMAL, Status.STALLED):
+            statuses[i] = Status.OPTIMAL if float(error[i]) <= tol else Status.STALLED
+    device = G.device
+    held = torch.zeros(count, dtype=torch.bool) if found.flat is None else found.flat.held[:count]
+    return Solution(
+        Q=Q.reshape(G.shape),
+        sigma=sigma.to(device, G.dtype).reshape(*batch, -1),
+        g=g.to(device).reshape(*batch, -1),
+        gain=gain.to(device).reshape(batch),
+        value=value.to(device).reshape(batch),
+        gap=gap.to(device).reshape(batch),
+        statuses=tuple(statuses),
+        orthogonal=held.to(device).reshape(batch),
+        iterations=found.iterations[:count].to(device).reshape(batch),
+        method="products",
+        tol=tol,
+        curvature=H,
+        margin=None if found.margin is None else found.margin[:count].to(device).reshape(batch),
+        gradient=G,
+        error=error.to(device).reshape(batch),
+    )
+
+
+def _each(made: Plan) -> list[tuple[int, Compiled | None]]:
+    return list(enumerate(made.compiled))
+
+
+def _value(
+    g: Tensor, dim: int, H: Curvature, sigma: Tensor, error: Tensor, gain: Tensor, outputs: int
+) -> tuple[Tensor, Tensor]:
+    """(value, gap) (B,) for Q with singular values near sigma (B, k) and an error of that relative size."""
+    inside = sigma.clamp(max=H.wall)
+    e = expect(H, inside, dim)
+    gap = spectral_gap(g, inside, e, reach(g, dim, H), outputs, dim, H)
+    away = error * sigma.norm(dim=-1)
+    # ∇F = 0 at Q*, so what is between Q and the modelled σ costs ½ D ‖Q − Q*‖², D the largest second derivative; the
+    # coupling of the singular values adds at most as much again.
+    steep = e.stiffness.amax(-1).nan_to_num(0.0)
+    return e.value - gain, gap + steep * away.square()

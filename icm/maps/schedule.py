@@ -1,0 +1,156 @@
+"""Refreshing φ every few calls: singular values drift slowly in training, and most calls can be products alone."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icm.arrays import require_finite
+from icm.curvature import Curvature, as_curvature
+from icm.errors import InputError, SolveError
+from icm.maps.products import Plan, plan
+from icm.maps.statistics import Method
+
+MARGIN = 1.2  # of ‖G‖₂ at the last refresh, up to which the compiled maps hold
+_WITHIN = 0.9  # of that margin: what a probe of ‖G‖₂, which falls short of it, may find before φ is renewed
+
+
+class Schedule:
+    """Q ≈ argmin −Tr(QGᵀ) + E H(‖Qζ‖) for a stream of gradients G (…, m, n) of one shape, by matrix products.
+
+    schedule(G) solves anew at calls 0, `refresh`, 2·`refresh`, …, and applies the φ last solved for in between. On
+    the CPU it also solves anew when ‖G‖₂, probed along the directions that were last found largest, comes near the end
+    of the domain that φ was compiled for (1.2 × the largest singular value then); on an accelerator, where looking at
+    a number stalls the queue, G is scaled down into that domain instead. `error` (…) is the bound of
+    ‖Q − Q*‖_F/‖Q*‖_F at the last refresh; between refreshes no bound is claimed. `tol` is the error asked for: None for
+    2e−2 in 16 bits and 1e−4 otherwise; the working precision is the cheapest that leaves the error within tol.
+
+    Raises InputError for a `refresh` that is not an integer ≥ 1, for a tol that is not a number > 0, and for a G whose
+    shape, dtype or device differs from the first one's; SolveError where the error misses tol and on_failure is
+    "raise", and where the program is unbounded.
+    """
+
+    def __init__(
+        self,
+        H: Curvature | str,
+        refresh: int = 10,
+        tol: float | None = None,
+        *,
+        statistics: Method = "auto",
+        on_failure: str = "raise",
+    ):
+        if isinstance(refresh, bool) or not isinstance(refresh, numbers.Integral) or refresh < 1:
+            raise InputError(f"refresh={refresh!r}: φ is renewed every `refresh` calls, an integer ≥ 1")
+        if tol is not None and not (isinstance(tol, numbers.Real) and tol > 0):
+            raise InputError(f"tol={tol!r}: a relative error is bounded by a number > 0")
+        if on_failure not in ("raise", "return"):
+            raise InputError(f"on_failure={on_failure!r}: choose 'raise' or 'return'")
+        self.H = as_curvature(H)
+        self.refresh = int(refresh)
+        self.tol = tol
+        self.statistics: Method = statistics
+        self.on_failure = on_failure
+        self.calls = 0
+        self.refreshes = 0
+        self._age = 0
+        self._plan: Plan | None = None
+        self._like: tuple[torch.Size, torch.dtype, torch.device] | None = None
+        self._probe: Tensor | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The maps in use; None before the first call."""
+        return self._plan
+
+    @property
+    def error(self) -> Float[Tensor, "*batch"]:
+        """The bound of ‖Q − Q*‖_F/‖Q*‖_F (…) at the last refresh, float64."""
+        if self._plan is None or self._like is None:
+            raise InputError("no call has been made: error is that of the last refresh")
+        found = [0.0 if map is None else map.error.total for map in self._plan.compiled]
+        return torch.tensor(found, dtype=torch.float64).reshape(self._like[0][:-2])
+
+    def __call__(self, G: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
+        """Q, shaped like G and in its dtype."""
+        if not isinstance(G, Tensor) or G.ndim < 2 or not G.is_floating_point():
+            raise InputError(f"G is {_kind(G)}; a schedule takes floating-point tensors (…, m, n)")
+        like = (G.shape, G.dtype, G.device)
+        if self._like is not None and like != self._like:
+            raise InputError(
+                f"G is {_kind(G)}, earlier ones {tuple(self._like[0])} {self._like[1]} on {self._like[2]}: make one "
+                "Schedule per shape"
+            )
+        self._like = like
+        flat = G.detach().reshape(-1, *G.shape[-2:])
+        if self._plan is None or self._age >= self.refresh:
+            self._renew(flat)
+        else:
+            flat = self._inside(flat)
+        assert self._plan is not None
+        self._age += 1
+        self.calls += 1
+        return self._plan(flat).reshape(G.shape)
+
+    def renew(self) -> None:
+        """Solve anew at the next call."""
+        self._age = self.refresh
+
+    def _renew(self, G: Tensor) -> None:
+        require_finite(G, "G")
+        tol = self.tol
+        if tol is None:
+            tol = 1e-4 if G.dtype in (torch.float32, torch.float64) else 2e-2
+        made = plan(G, self.H, tol, statistics=self.statistics, margin=MARGIN, previous=self._plan)
+        status = made.found.status[: len(G)]
+        for i, map in enumerate(made.compiled):
+            if map is None and not status[i].answers:
+                raise SolveError(f"{status[i].value} for batch element {i}, H = {self.H}: rescale G or H")
+            if map is None and not bool((made.found.sigma[i] == 0).all()):
+                raise SolveError(f"{status[i].value} for batch element {i}, H = {self.H}: add curvature to H")
+            if map is not None and map.error.total > tol and self.on_failure == "raise":
+                raise SolveError(
+                    f"products reach an error of {map.error} for batch element {i}, tol {tol:.0e}, H = {self.H}. Raise "
+                    "tol, pass a finer dtype, or take what there is with on_failure='return'"
+                )
+        self._plan, self._age = made, 0
+        self.refreshes += 1
+        self._probe = _leading(G, made.domain.to(G.device))
+
+    def _inside(self, G: Tensor) -> Tensor:
+        """G, scaled down where it may leave the domain of φ; on the CPU φ is renewed instead."""
+        if self._plan is None or self._probe is None:
+            return G
+        domain = self._plan.domain.to(G.device)
+        longest, self._probe = _stretch(G, domain, self._probe)
+        if G.device.type == "cpu":
+            if bool((longest > _WITHIN).any()):
+                self._renew(G)
+            return G
+        return G * (_WITHIN / longest).clamp(max=1.0).to(G.dtype)[:, None, None]
+
+
+def _leading(G: Tensor, domain: Tensor) -> Tensor:
+    """Directions (B, n, 1) near those of the largest singular values, by a few products with G."""
+    v = G.abs().amax(-2, keepdim=True).mT / domain[:, None, None].to(G.dtype)
+    v = v / v.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    for _ in range(6):
+        v = _stretch(G, domain, v)[1]
+    return v
+
+
+def _stretch(G: Tensor, domain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """‖G v‖/(domain ‖v‖) (B,) ≤ ‖G‖₂/domain, float32, and Gᵀ G v (B, n, 1) over its largest entry, in G's dtype."""
+    unit = (1 / domain)[:, None, None]
+    w = (G @ v) * unit.to(G.dtype)
+    length = torch.linalg.vector_norm(v.float(), dim=(-2, -1)).clamp(min=1e-30)
+    size = torch.linalg.vector_norm(w.float(), dim=(-2, -1)) / length
+    back = (G.mT @ w) * unit.to(G.dtype)
+    return size, back / back.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+
+
+def _kind(G: Any) -> str:
+    return f"{tuple(G.shape)} {G.dtype} on {G.device}" if isinstance(G, Tensor) else type(G).__name__

@@ -1,0 +1,129 @@
+"""Between refreshes products alone, at a refresh a solve, and never a map outside its domain."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import icm
+from icm.errors import InputError, SolveError
+from icm.maps.schedule import MARGIN, Schedule
+
+
+def away(Q: torch.Tensor, G: torch.Tensor, H: str) -> float:
+    wanted = icm.solve(G.double(), H).Q
+    return float((Q.double() - wanted).norm() / wanted.norm())
+
+
+def drift(steps: int, rate: float, rng: torch.Generator, m: int = 24, n: int = 32) -> list[torch.Tensor]:
+    """Gradients that turn slowly: G cos θ + D sin θ, of one Frobenius norm on average."""
+    G, D = (torch.randn(m, n, dtype=torch.float64, generator=rng) for _ in range(2))
+    angles = torch.arange(steps) * rate
+    return [(G * float(a.cos()) + D * float(a.sin())).float() for a in angles]
+
+
+@pytest.mark.parametrize("H", ["r^2 + r^4", "0.5*r^2 + 20*kink(1)", "wall(1)"])
+def test_every_call_is_near_the_exact_answer(H: str, rng: torch.Generator) -> None:
+    schedule = Schedule(H, refresh=5, tol=1e-3)
+    for call, G in enumerate(drift(20, 0.005, rng)):
+        Q = schedule(G)
+        # φ is that of gradients up to four calls old: half a percent a call is how fast these turn.
+        assert away(Q, G, H) <= (float(schedule.error) if call % 5 == 0 else 0.03)
+    assert schedule.calls == 20
+    assert schedule.refreshes == 4
+
+
+def test_refresh_at_every_call_is_a_solve(rng: torch.Generator) -> None:
+    schedule = Schedule("r^3", refresh=1, tol=1e-4)
+    for G in drift(4, 0.3, rng):
+        assert away(schedule(G), G, "r^3") <= float(schedule.error) <= 1e-4
+    assert schedule.refreshes == 4
+
+
+def test_a_gradient_that_outgrows_the_domain_is_solved_anew(rng: torch.Generator) -> None:
+    """Beyond its domain a composition explodes; a jump of ‖G‖₂ is seen and answered."""
+    schedule = Schedule("r^2 + 5*r^4", refresh=100, tol=1e-3)
+    G = drift(1, 0.1, rng)[0]
+    schedule(G)
+    schedule(1.02 * G)
+    assert schedule.refreshes == 1
+    assert MARGIN < 3
+    assert away(schedule(3 * G), 3 * G, "r^2 + 5*r^4") <= float(schedule.error)
+    assert schedule.refreshes == 2
+
+
+def test_a_new_direction_that_outgrows_the_domain(rng: torch.Generator) -> None:
+    """The probe follows the gradients: a direction that rises over some calls is noticed before it explodes."""
+    schedule = Schedule("wall(1)", refresh=100, tol=1e-3)
+    G = torch.randn(24, 32, dtype=torch.float64, generator=rng)
+    u, v = (
+        torch.randn(24, 1, dtype=torch.float64, generator=rng),
+        torch.randn(1, 32, dtype=torch.float64, generator=rng),
+    )
+    for step in range(40):
+        grown = (G + 0.02 * step * u @ v).float()
+        assert away(schedule(grown), grown, "wall(1)") < 0.2
+    assert schedule.refreshes > 1
+
+
+def test_renew(rng: torch.Generator) -> None:
+    schedule = Schedule("r^3", refresh=100)
+    G = drift(1, 0.1, rng)[0]
+    schedule(G)
+    schedule.renew()
+    schedule(G)
+    assert schedule.refreshes == 2
+
+
+def test_batches_and_zeros(rng: torch.Generator) -> None:
+    G = torch.stack([*drift(2, 1.0, rng), torch.zeros(24, 32)])
+    schedule = Schedule("r^3", refresh=3)
+    for _ in range(3):
+        Q = schedule(G)
+        assert Q.shape == G.shape
+        assert torch.equal(Q[2], torch.zeros(24, 32))
+    assert schedule.error.shape == (3,)
+    assert away(Q[1], G[1], "r^3") <= float(schedule.error[1])
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e-20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scales(scale: float, dtype: torch.dtype, rng: torch.Generator) -> None:
+    schedule = Schedule("r^3", refresh=10, tol=2e-2)
+    for G in drift(3, 0.001, rng):
+        grown = (scale * G.double()).to(dtype)
+        assert away(schedule(grown), grown, "r^3") <= 2.5e-2
+    assert schedule.refreshes == 1
+
+
+def test_what_cannot_be_answered(rng: torch.Generator) -> None:
+    with pytest.raises(SolveError, match="unbounded"):
+        Schedule("r")(10 * torch.eye(4))
+    G = torch.diag(torch.logspace(0, -12, 16))
+    with pytest.raises(SolveError, match="fit"):
+        Schedule("wall(1)", tol=1e-4)(G)
+    lenient = Schedule("wall(1)", tol=1e-4, on_failure="return")
+    assert away(lenient(G), G, "wall(1)") <= float(lenient.error)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"refresh": 0}, "refresh=0"), ({"refresh": True}, "refresh=True"), ({"tol": 0.0}, "tol=0.0"),
+     ({"on_failure": "ignore"}, "on_failure='ignore'")],
+)  # fmt: skip
+def test_options_that_are_none(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Schedule("r^3", **options)
+
+
+def test_gradients_that_do_not_fit(rng: torch.Generator) -> None:
+    schedule = Schedule("r^3")
+    with pytest.raises(InputError, match="no call has been made"):
+        schedule.error  # noqa: B018
+    schedule(torch.eye(3))
+    with pytest.raises(InputError, match="one Schedule per shape"):
+        schedule(torch.eye(4))
+    with pytest.raises(InputError, match="one Schedule per shape"):
+        schedule(torch.eye(3, dtype=torch.float64))
+    with pytest.raises(InputError, match="non-finite"):
+        Schedule("r^3")(torch.full((2, 2), float("nan")))

@@ -66,7 +66,7 @@ def field(precision: str, device: str = "cpu", compiled: bool = False) -> Field:
 
 def polar_express(steps: int = 5) -> Any:
     """The composition that this project applies: Polar Express under its name."""
-    return importlib.import_module("icm.maps.known").known("polar-express", steps)
+    return importlib.import_module("icm.maps.iterations").known("polar-express", steps)
 
 
 def newton_schulz(G: Tensor, dtype: torch.dtype, steps: int = 5) -> Tensor:

@@ -125,7 +125,7 @@ def by_products(
 
 def batched_exact(rounds: int, device: str) -> Iterator[Row]:
     """exact(sign, G) / eigh(G Gᵀ), 64 × 1024 × 1024."""
-    maps = importlib.import_module("icm.maps.exact")
+    maps = importlib.import_module("icm.maps.decomposition")
     sign = importlib.import_module("icm.maps.scalar").sign()
     for precision in ("fp32", "fp64"):
         G = gaussian(1024, 1024, 64, device).to(DTYPES[precision])

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from icm.maps.certificate import Certificate, certify
+from icm.maps.greedy import best_error, best_polar, steps_needed
 from icm.maps.increasing import gain_at_zero, reach
-from icm.maps.known import NAMES, known
-from icm.maps.polar import best_error, best_polar, steps_needed
+from icm.maps.iterations import NAMES, known
 from icm.maps.scalar import sign
 from icm.tables import console, finite, plain_table, progress_bar
 

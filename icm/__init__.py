@@ -31,7 +31,7 @@ from icm.solvers import (
 )
 
 if TYPE_CHECKING:
-    from icm import theory
+    from icm import maps, theory
 
 __version__ = "0.1.0"
 
@@ -54,6 +54,7 @@ __all__ = [
     "compare",
     "enclose",
     "errors",
+    "maps",
     "orthogonal_bounds",
     "orthogonal_region",
     "orthogonal_threshold",
@@ -67,7 +68,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Side rooms, loaded when first named."""
-    if name == "theory":
+    """Rooms that not every user enters, loaded when first named."""
+    if name in ("maps", "theory"):
         return importlib.import_module(f"icm.{name}")
     raise AttributeError(f"module 'icm' has no attribute {name!r}")

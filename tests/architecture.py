@@ -35,6 +35,7 @@ FACE = ""  # the package's own __init__
 # What methods may reach for when they are called, though their room may not be built on it.
 DEFERRED = {
     ("program", "solvers"),  # program.solve()
+    ("solvers", "maps"),  # solve(method="products")
     *((room, "plots") for room in (*CORRIDOR, *SIDE, "theory")),  # solution.plot() and the like
 }
 

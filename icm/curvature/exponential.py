@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icm.curvature.parameter import Number, same
 from icm.curvature.shape import Curvature, Verdict, check_scale, number, scaled, set_numbers, times
 from icm.errors import CurvatureError
 
@@ -22,8 +23,8 @@ class Exponential(Curvature):
     Raises CurvatureError for a rate that is not finite and positive, or a negative scale.
     """
 
-    rate: float
-    scale: float = 1.0
+    rate: Number
+    scale: Number = 1.0
 
     def __post_init__(self) -> None:
         set_numbers(self, "rate", "scale")
@@ -58,7 +59,7 @@ class Exponential(Curvature):
         return replace(self, rate=scaled(self.rate, a))
 
     def merge(self, other: Curvature) -> Exponential | None:
-        if isinstance(other, Exponential) and other.rate == self.rate:
+        if isinstance(other, Exponential) and same(other.rate, self.rate):
             return replace(self, scale=self.scale + other.scale)
         return None
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icm.curvature.parameter import Number, same
 from icm.curvature.shape import Curvature, Verdict, check_radius, check_scale, number, scaled, set_numbers, times
 from icm.errors import CurvatureError
 
@@ -22,8 +23,8 @@ class Kink(Curvature):
     Raises CurvatureError for a radius that is not finite and positive, or a negative jump.
     """
 
-    radius: float
-    jump: float = 1.0
+    radius: Number
+    jump: Number = 1.0
 
     def __post_init__(self) -> None:
         set_numbers(self, "radius", "jump")
@@ -55,7 +56,7 @@ class Kink(Curvature):
         return Kink(scaled(self.radius, a, -1.0), scaled(self.jump, a))
 
     def merge(self, other: Curvature) -> Kink | None:
-        if isinstance(other, Kink) and other.radius == self.radius:
+        if isinstance(other, Kink) and same(other.radius, self.radius):
             return replace(self, jump=self.jump + other.jump)
         return None
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icm.curvature.parameter import Number, same
 from icm.curvature.shape import Curvature, Verdict, check_scale, number, scaled, set_numbers, times
 from icm.errors import CurvatureError
 
@@ -23,8 +24,8 @@ class Power(Curvature):
     Raises CurvatureError for an exponent below 1 (then H is not convex at any radius) or a negative scale.
     """
 
-    exponent: float
-    scale: float = 1.0
+    exponent: Number
+    scale: Number = 1.0
 
     def __post_init__(self) -> None:
         set_numbers(self, "exponent", "scale")
@@ -59,7 +60,7 @@ class Power(Curvature):
         return replace(self, scale=scaled(self.scale, a, self.exponent))
 
     def merge(self, other: Curvature) -> Power | None:
-        if isinstance(other, Power) and other.exponent == self.exponent:
+        if isinstance(other, Power) and same(other.exponent, self.exponent):
             return replace(self, scale=self.scale + other.scale)
         return None
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from icm.arrays import to_tensor
+from icm.curvature.parameter import Number, number_of
 from icm.errors import CurvatureError, InputError
 
 Side = Literal["left", "right"]
@@ -37,7 +38,8 @@ class Curvature(ABC):
     """A convex nondecreasing H with H(0) = 0.
 
     H(r), H.slope(r) and H.second(r) take radii r ≥ 0 of any shape and return a tensor of that shape and dtype
-    (numbers and lists become float64). `c * H` for c ≥ 0, `H1 + H2` and `H.dilate(a)` are curvatures again.
+    (numbers and lists become float64). `c * H` for c ≥ 0, `H1 + H2` and `H.dilate(a)` are curvatures again. Numbers may
+    be given as tensors of one entry; where one requires grad, so do the solutions of a solve with H (see `parameter`).
     """
 
     # --- what a family provides -------------------------------------------------------------------------------
@@ -178,19 +180,21 @@ class Curvature(ABC):
             radius = torch.where(slope >= self.recession_slope, math.inf, radius)
         return radius.clamp(max=self.wall)
 
-    def dilate(self, a: float) -> Curvature:
+    def dilate(self, a: Number) -> Curvature:
         """r ↦ H(a·r) for a > 0. Raises CurvatureError for any other a."""
+        a = number_of(a)
         if not (math.isfinite(a) and a > 0):
             raise CurvatureError(f"dilate({a}): a dilation needs a finite factor > 0; for H = 0 multiply by 0")
-        return self.stretch(float(a))
+        return self.stretch(a)
 
-    def __mul__(self, factor: float) -> Curvature:
+    def __mul__(self, factor: Number) -> Curvature:
         if isinstance(factor, Curvature):
             raise CurvatureError("a product of two curvatures need not be convex; add them, or use Custom")
-        if not isinstance(factor, (int, float)):
+        if not isinstance(factor, (int, float, Tensor)) or (isinstance(factor, Tensor) and factor.numel() != 1):
             return NotImplemented
+        factor = number_of(factor)
         check_scale(factor, "multiple")
-        return self.multiply(float(factor))
+        return self.multiply(factor)
 
     __rmul__ = __mul__
 
@@ -207,13 +211,16 @@ class Curvature(ABC):
 
 
 def set_numbers(H: Curvature, *names: str) -> None:
-    """Make the named fields of a frozen family floats. Raises CurvatureError for what is not a number."""
+    """Make the named fields of a frozen family floats, or Parameters where they require grad.
+
+    Raises CurvatureError for what is not a number.
+    """
     for name in names:
         given = getattr(H, name)
         try:
             if isinstance(given, (str, bytes)):
                 raise TypeError
-            object.__setattr__(H, name, float(given))
+            object.__setattr__(H, name, number_of(given))
         except (TypeError, ValueError, OverflowError) as error:
             raise CurvatureError(f"{type(H).__name__} {name}={given!r}: give a number that float64 holds") from error
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from icm.arrays import to_tensor
+from icm.curvature.parameter import Parameter
 from icm.curvature.projection import closest_convex
 from icm.curvature.shape import Curvature, Verdict, number, scaled
 from icm.curvature.spline import Piece, convex_spline, excess, lower_hull
@@ -45,6 +46,9 @@ class Tabulated(Curvature):
     distance: float = field(default=0.0, init=False, compare=False)
 
     def __post_init__(self, project: bool) -> None:
+        for name in ("radii", "values"):
+            if isinstance(given := getattr(self, name), Tensor) and given.requires_grad:
+                raise _no_gradient(name, f"{name}.detach()")
         x, v = _points(self.radii, self.values)
         fault = _fault(x, v)
         if fault is None:
@@ -103,9 +107,13 @@ class Tabulated(Curvature):
         return self._at(r)[3].to(r.dtype)
 
     def multiply(self, factor: float) -> Tabulated:
+        if isinstance(factor, Parameter):
+            raise _no_gradient("multiple", "float(a)")
         return self._moved(self.radii, [scaled(v, factor) for v in self.values], self.distance * factor)
 
     def stretch(self, a: float) -> Tabulated:
+        if isinstance(a, Parameter):
+            raise _no_gradient("dilation", "float(a)")
         return self._moved([scaled(x, a, -1.0) for x in self.radii], self.values, self.distance)
 
     def _moved(self, radii: Any, values: Any, distance: float) -> Tabulated:
@@ -171,6 +179,13 @@ def _points(radii: Any, values: Any) -> tuple[Tensor, Tensor]:
     if not bool((x > 0).any()):
         raise CurvatureError(f"Tabulated: {len(x)} point(s), none with a radius > 0; give at least one", radius=0.0)
     return x, v
+
+
+def _no_gradient(what: str, remedy: str) -> CurvatureError:
+    return CurvatureError(
+        f"Tabulated: its {what} requires grad, and no gradient is kept through measured points: pass {remedy}, or a "
+        "family with parameters (Power, Exponential, Kink)"
+    )
 
 
 def _fault(x: Tensor, v: Tensor) -> CurvatureError | None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icm.curvature.parameter import Number
 from icm.curvature.shape import Curvature, Verdict, check_radius, number, scaled, set_numbers
 from icm.errors import CurvatureError
 
@@ -26,7 +27,7 @@ class Wall(Curvature):
     Raises CurvatureError for a radius that is not finite and positive.
     """
 
-    radius: float
+    radius: Number
 
     def __post_init__(self) -> None:
         set_numbers(self, "radius")

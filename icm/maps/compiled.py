@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 from icm.maps.composition import Composition
 from icm.maps.error import Error, fit_error, rounding_error
 from icm.maps.gauss_newton import refine
-from icm.maps.polar import best_polar
-from icm.maps.polynomial import apply
+from icm.maps.greedy import best_polar
+from icm.maps.polynomial import Precision, apply
+from icm.maps.routes import ASPECT, Name
 from icm.maps.scalar import ScalarMap
 from icm.maps.statistics import Spectrum
 
@@ -33,6 +34,8 @@ _UNKNOWN, _UNKNOWN_WEIGHT = 64, 0.3  # the same where the singular values themse
 _ROUNDS = 40  # of the fit, at most
 _LOWERS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5)  # lower ends of polar maps to begin from
 
+_GRAM = 4.0  # by which iterating on Gram matrices may round more than the direct iteration; measured up to 3
+
 _polar = functools.lru_cache(maxsize=512)(best_polar)
 
 
@@ -44,13 +47,14 @@ class Compiled:
     phi: ScalarMap
     domain: float
     length: float
-    precision: str
+    precision: Precision
     error: Error
+    route: Name = "auto"
 
     def __call__(self, G: Tensor) -> Tensor:
         """U φ(g) Vᵀ for G (…, m, n), by products in the working precision, in G's dtype."""
         scale = torch.full(G.shape[:-2], self.domain, dtype=torch.float64, device=G.device)
-        return self.length * apply(self.composition, G, scale=scale, precision=self.precision)
+        return self.length * apply(self.composition, G, scale=scale, precision=self.precision, route=self.route)
 
     def sigma(self, g: Tensor) -> Tensor:
         """What it makes of singular values g, float64, but for rounding."""
@@ -61,28 +65,41 @@ def compile_map(
     phi: ScalarMap,
     spectrum: Spectrum,
     tol: float,
-    precisions: Sequence[str],
+    precisions: Sequence[Precision],
     margin: float = 1.0,
     start: Compiled | None = None,
     flat: bool = False,
     unsure: float = 0.0,
     output: float = 0.0,
+    aspect: float = 1.0,
 ) -> Compiled:
     """The cheapest composition whose `Error` on one spectrum is within tol, or the best of those tried.
 
     `precisions` run from the cheapest to the finest; cost is products times `COST`.
     `margin` ≥ 1 widens the domain beyond ‖G‖₂, `start` is a neighbour to begin from, `flat` says that φ is a multiple
-    of the sign; `unsure` is the share of the spectrum, `output` the rounding of the result's own dtype.
+    of the sign; `unsure` is the share of the spectrum, `output` the rounding of the result's own dtype, `aspect` long
+    side over short side.
     """
     domain = float(spectrum.top) * margin
     length = float(phi(torch.tensor([phi.top]))[0])
     wanted = phi(spectrum.g) / length
+    size = float(wanted.norm())
+    # The smallest singular value, to a digit, so that polar maps are found among those already made.
+    smallest = float(f"{min(max(float(spectrum.g[-1]) / domain, 1e-5), 0.5):.0e}")
 
     def judged(candidates: Iterable[Composition]) -> list[Compiled]:
         p = min(candidates, key=lambda p: _miss(p(spectrum.g / domain), wanted))
-        fit = fit_error(p, phi, domain, spectrum)
-        shares = [(name, rounding_error(p, domain, spectrum, name) + output) for name in precisions]
-        return [Compiled(p, phi, domain, length, name, Error(fit, unsure, share)) for name, share in shares]
+        # What p misses on the spectrum as it is known is part of the bound: where that is too much, that will do.
+        fit = _miss(p(spectrum.g / domain), wanted) / size
+        fit = fit if fit > tol else fit_error(p, phi, domain, spectrum)
+        found = []
+        for precision in precisions:
+            share = rounding_error(p, domain, spectrum, precision, aspect)
+            route: Name = "direct"
+            if aspect >= ASPECT and fit + unsure + _GRAM * share + output <= tol:
+                route, share = "auto", _GRAM * share
+            found.append(Compiled(p, phi, domain, length, precision, Error(fit, unsure, share + output), route))
+        return found
 
     places = _places(phi, spectrum, domain, length)
     ladder = FLAT_LADDER if flat else LADDER
@@ -99,10 +116,13 @@ def compile_map(
         found += judged(
             (_polar(lower, degrees, False) for lower in _LOWERS)
             if flat
-            else [_fitted(p, *places) for p in [*_starts(degrees), *_lengthened(found, degrees)]]
+            else [_fitted(p, *places) for p in [*_starts(degrees, smallest), *_lengthened(found, degrees)]]
         )
     enough = [one for one in found if one.error.total <= tol]
-    return min(enough, key=_cost) if enough else min(found, key=lambda one: one.error.total)
+    if enough:
+        return min(enough, key=_cost)
+    best = min(found, key=lambda one: one.error.total)
+    return replace(best, error=replace(best.error, fit=fit_error(best.composition, phi, domain, spectrum)))
 
 
 def products(degrees: Sequence[int]) -> int:
@@ -110,11 +130,13 @@ def products(degrees: Sequence[int]) -> int:
     return sum(4 if degree == 9 else (degree + 1) // 2 for degree in degrees)
 
 
-def precisions_for(dtype: torch.dtype, device: torch.device) -> tuple[str, ...]:
+def precisions_for(dtype: torch.dtype, device: torch.device) -> tuple[Precision, ...]:
     """Working precisions for a G of `dtype`, from the cheapest: 16 bits where the device multiplies them fast."""
     cuda = device.type == "cuda"
-    low = ("fp16", "bf16") if dtype == torch.float16 and cuda else ("bf16", "fp16") if cuda else ("bf16",)
-    high = ("tf32", "fp32") if cuda else ("fp32",)
+    low: tuple[Precision, ...] = (
+        ("fp16", "bf16") if dtype == torch.float16 and cuda else ("bf16", "fp16") if cuda else ("bf16",)
+    )
+    high: tuple[Precision, ...] = ("tf32", "fp32") if cuda else ("fp32",)
     return (*low, *high, "fp64") if dtype == torch.float64 else (*low, *high)
 
 
@@ -165,10 +187,10 @@ def _lengthened(found: Sequence[Compiled], degrees: tuple[int, ...]) -> list[Com
     return [Composition((*p.factors, *rest)) for p in shorter if len(p) == longest]
 
 
-def _starts(degrees: tuple[int, ...]) -> list[Composition]:
-    """Near the identity, steeper, and polar."""
+def _starts(degrees: tuple[int, ...], smallest: float) -> list[Composition]:
+    """Near the identity, steeper, and polar from several lower ends on, the smallest singular value among them."""
     terms = [(degree + 1) // 2 for degree in degrees]
     straight = [
         Composition(tuple((slope, 1 - slope, *(0.0,) * (count - 2)) for count in terms)) for slope in (1.0, 1.2, 1.5)
     ]
-    return straight + [_polar(lower, degrees, False) for lower in (0.1, 0.01, 1e-3)]
+    return straight + [_polar(lower, degrees, False) for lower in (0.1, 0.01, 1e-3, smallest)]

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from icm.maps.composition import Composition
 from icm.maps.moments import majorant
-from icm.maps.rounding import expected_rounding
+from icm.maps.polynomial import Precision
+from icm.maps.rounding import SAFETY, expected_rounding
 from icm.maps.scalar import ScalarMap
 from icm.maps.statistics import Spectrum
 
-_SAFETY = 2.0  # what rounding may be times its expectation
 # Shares of the interval that a singular value may lie in, where φ and p are compared: one that begins at 0 is long.
 _INSIDE = torch.cat([torch.zeros(1), torch.logspace(-12, -1, 23), torch.linspace(0.2, 1, 9)]).double()
 _NODES = 48  # quantiles of the spectrum that rounding is computed for
@@ -64,11 +64,15 @@ def fit_error(p: Composition, phi: ScalarMap, domain: float, spectrum: Spectrum)
     return math.sqrt(square) / size
 
 
-def rounding_error(p: Composition, domain: float, spectrum: Spectrum, precision: str) -> float:
-    """The share of rounding: twice its expectation for the singular values of `spectrum`, g/domain in [0, 1]."""
+def rounding_error(p: Composition, domain: float, spectrum: Spectrum, precision: Precision, aspect: float) -> float:
+    """The share of rounding: twice its expectation for the singular values of `spectrum`, g/domain in [0, 1], of
+    matrices with sides in the ratio `aspect` ≥ 1."""
     k = len(spectrum.g)
-    index = torch.from_numpy(np.unique(np.linspace(0, k - 1, min(k, _NODES)).round().astype(np.int64)))
-    return _SAFETY * float(expected_rounding(p, spectrum.g[index] / domain, precision))
+    nodes = np.unique(np.linspace(0, k - 1, min(k, _NODES)).round().astype(np.int64))
+    # Each node stands for the singular values nearest to it: one that is far larger than the rest for itself alone.
+    weights = np.diff(np.concatenate([[-0.5], (nodes[1:] + nodes[:-1]) / 2, [k - 0.5]]))
+    x = (spectrum.g[torch.from_numpy(nodes)] / domain).clamp(max=1.0)
+    return expected_rounding(p, x, precision, aspect, torch.from_numpy(weights), SAFETY)
 
 
 def spread(phi: ScalarMap, other: ScalarMap, g: Tensor) -> float:

@@ -81,10 +81,10 @@ def refine(
 ) -> tuple[list[Array], float]:
     """(factors, max w|p − y| at the points) near `start`: the lean inner call, on ascending points x and values y ≤ 1.
 
-    Levenberg–Marquardt on Σ |w_i (p(x_i) − y_i)|^k, w = 1 without `weights`, for k = 2 and then rising powers, at most `rounds` steps each: the
-    Newton step of the power is the weighted Gauss–Newton step, weights |r|^{k−2}, divided by k − 1. At x < lower the
-    residual is what p lacks of [0, y(lower)], at x > 1 of [0, 1.1 y(1)]. Where `monotone` is asked, a start
-    that is not is made so first. A start that leads nowhere has error ∞.
+    Levenberg–Marquardt on Σ |w_i (p(x_i) − y_i)|^k, w = 1 without `weights`, for k = 2 and then rising powers, at most
+    `rounds` steps each: the Newton step of the power is the weighted Gauss–Newton step, weights |r|^{k−2}, divided by
+    k − 1. At x < lower the residual is what p lacks of [0, y(lower)], at x > 1 of [0, 1.1 y(1)]. Where `monotone` is
+    asked, a start that is not is made so first. A start that leads nowhere has error ∞.
     """
     model = _Model(x, y, [len(factor) - 1 for factor in start], monotone, lower, weights)
     with np.errstate(all="ignore"):

@@ -66,7 +66,7 @@ def _polished(y: np.ndarray, tau: np.ndarray, orders: np.ndarray, noise: float) 
         if np.abs(missing).max() <= noise * tau[0]:
             break
         J = _chebyshev_slopes(y, orders)[:, 1:]
-        free = np.ones_like(y)
+        free, new = np.ones_like(y), y
         for _ in range(3):  # entries that would leave [0, 1] stay at its ends, and the others make up for them
             held = J * free[:, None]
             normal = held.T @ held

@@ -36,8 +36,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icm.errors import DtypeError, InputError
-from icm.maps.bound import shrinkage
 from icm.maps.composition import Composition
+from icm.maps.norm_bounds import shrinkage
 from icm.maps.routes import Name, Route, choose
 from icm.maps.symmetric import Products, cuda_products
 

@@ -11,12 +11,14 @@ from torch import Tensor
 from icm.curvature import Curvature
 from icm.maps.compiled import Compiled, compile_map, precisions_for, unit_roundoff
 from icm.maps.error import spread
+from icm.maps.polynomial import Precision
 from icm.maps.scalar import ScalarMap, from_spectrum
 from icm.maps.statistics import Method, Spectrum, spectrum
+from icm.maps.warm import solve_near
 from icm.program import Program
 from icm.solvers.certificate import reach, spectral_gap
 from icm.solvers.solution import Solution, Status
-from icm.solvers.spectrum import SpectralSolution, solve_spectrum
+from icm.solvers.spectrum import SpectralSolution
 from icm.sphere import expect
 
 _SOLVE_TOL = 1e-10  # of the reduced program, which costs little next to the products
@@ -60,20 +62,19 @@ def plan(
     tol: float,
     *,
     statistics: Method = "auto",
-    precisions: tuple[str, ...] | None = None,
+    precisions: tuple[Precision, ...] | None = None,
     margin: float = 1.0,
     previous: Plan | None = None,
-    max_iterations: int = 100,
 ) -> Plan:
     """The plan for G (B, m, n) whose Q has an error within tol where that can be had.
 
     Statistics are in float32 first where tol allows it, and in float64 where that is not enough.
     """
     if tol >= _FINE and G.dtype != torch.float64:
-        made = _planned(G, H, tol, torch.float32, statistics, precisions, margin, previous, max_iterations)
+        made = _planned(G, H, tol, torch.float32, statistics, precisions, margin, previous)
         if all(map is None or map.error.total <= tol for map in made.compiled):
             return made
-    return _planned(G, H, tol, torch.float64, statistics, precisions, margin, previous, max_iterations)
+    return _planned(G, H, tol, torch.float64, statistics, precisions, margin, previous)
 
 
 def _planned(
@@ -82,22 +83,21 @@ def _planned(
     tol: float,
     dtype: torch.dtype,
     statistics: Method,
-    precisions: tuple[str, ...] | None,
+    precisions: tuple[Precision, ...] | None,
     margin: float,
     previous: Plan | None,
-    max_iterations: int,
 ) -> Plan:
     m, n = G.shape[-2:]
     known = spectrum(G, statistics, dtype=dtype)
     g, count = torch.cat([known.g, known.other]), len(G)
     solve_tol = _CORNERED_TOL if H.hinges or math.isfinite(H.wall) else _SOLVE_TOL
     largest = torch.finfo(G.dtype).max
-    found = solve_spectrum(
-        g, n, H, method="auto", tol=solve_tol, max_iterations=max_iterations, outputs=m, largest=largest
-    )
+    earlier = [None] * count if previous is None else previous.compiled
+    near = [None if map is None else map.phi for map in (*earlier, *earlier)]
+    found = solve_near(g, n, H, solve_tol, m, largest, near)
     allowed = precisions or precisions_for(G.dtype, G.device)
     compiled = [
-        _compile(i, known, found, tol, allowed, margin, None if previous is None else previous.compiled[i], G.dtype)
+        _compile(i, known, found, tol, allowed, margin, earlier[i], G.dtype, max(m, n) / min(m, n))
         for i in range(count)
     ]
     return Plan(known, found, tuple(compiled))
@@ -108,10 +108,11 @@ def _compile(
     known: Spectrum,
     found: SpectralSolution,
     tol: float,
-    precisions: tuple[str, ...],
+    precisions: tuple[Precision, ...],
     margin: float,
     previous: Compiled | None,
     dtype: torch.dtype,
+    aspect: float,
 ) -> Compiled | None:
     sigma = found.sigma[i]
     if not bool(torch.isfinite(sigma).all()) or not bool((sigma > 0).any()):
@@ -120,7 +121,7 @@ def _compile(
     flat = found.flat is not None and bool(found.flat.held[i])
     phi = from_spectrum(one.g, sigma, flat)
     unsure = _unsure(phi, one, found, i + len(known.g))
-    return compile_map(phi, one, tol, precisions, margin, previous, flat, unsure, unit_roundoff(dtype))
+    return compile_map(phi, one, tol, precisions, margin, previous, flat, unsure, unit_roundoff(dtype), aspect)
 
 
 def _unsure(phi: ScalarMap, known: Spectrum, found: SpectralSolution, row: int) -> float:
@@ -133,7 +134,7 @@ def _unsure(phi: ScalarMap, known: Spectrum, found: SpectralSolution, row: int) 
     return spread(phi, from_spectrum(known.other, sigma, flat), known.g)
 
 
-def solve_products(program: Program, tol: float, max_iterations: int = 100, statistics: Method = "auto") -> Solution:
+def solve_products(program: Program, tol: float, statistics: Method = "auto") -> Solution:
     """The solution of `program` by matrix products; tol bounds `Solution.error` = ‖Q − Q*‖_F/‖Q*‖_F.
 
     The working precision is the cheapest whose rounding leaves the error within tol. g and sigma are what the
@@ -143,7 +144,7 @@ def solve_products(program: Program, tol: float, max_iterations: int = 100, stat
     G, H, dim = program.G, program.H, program.dim
     batch, (m, n) = G.shape[:-2], G.shape[-2:]
     flat_G = G.detach().reshape(-1, m, n)
-    made = plan(flat_G, H, tol, statistics=statistics, max_iterations=max_iterations)
+    made = plan(flat_G, H, tol, statistics=statistics)
     found, g = made.found, made.spectrum.g
     count = len(g)
     Q = made(flat_G)

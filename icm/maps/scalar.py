@@ -25,9 +25,10 @@ _NODES = 257  # of an interpolated φ at most
 class ScalarMap:
     """An odd, nondecreasing φ on [−top, top] with φ(0) = 0, for singular values of G.
 
-    `function` takes and returns float64 tensors of numbers in [0, top]; φ may jump at 0, as the sign does. `scaling`
-    says what a map does to a G of any size s ≥ ‖G‖₂: "absolute" U φ(g) Vᵀ, which needs ‖G‖₂ ≤ top; "equivariant"
-    (s/top) U φ(g·top/s) Vᵀ, so that cG goes to c times as much; "invariant" U φ(g·top/s) Vᵀ, free of scale.
+    `jumps`: whether φ(0+) > 0, as for the sign. `function` takes and returns float64 tensors of numbers in [0, top].
+    `scaling` says what a map does to a G of any size s ≥ ‖G‖₂: "absolute" U φ(g) Vᵀ, which needs ‖G‖₂ ≤ top;
+    "equivariant" (s/top) U φ(g·top/s) Vᵀ, so that cG goes to c times as much; "invariant" U φ(g·top/s) Vᵀ, free of
+    scale.
 
     Raises InputError for a top that is not a finite positive number, or a φ that decreases, is negative or not finite
     at one of 1025 points of [0, top].
@@ -37,6 +38,7 @@ class ScalarMap:
     top: float = 1.0
     scaling: Scaling = "equivariant"
     name: str = "φ"
+    jumps: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.top, (int, float)) and math.isfinite(self.top) and self.top > 0):
@@ -63,28 +65,30 @@ class ScalarMap:
         x = to_tensor(x, "x").double()
         return x.sign() * self.function(x.abs()).where(x != 0, 0.0)
 
+    @classmethod
+    def from_solution(cls, solution: Solution) -> ScalarMap:
+        """φ with φ(g_i) = σ*_i, for a single solution: log σ as a monotone cubic in log g between them, φ linear below
+        the smallest (constant where Q is a multiple of the polar factor) and constant beyond the largest.
+
+        Raises InputError for a batch, an unbounded program, or Q = 0 for G ≠ 0 (no product is needed for φ = 0).
+        """
+        if solution.value.ndim:
+            shape = tuple(solution.value.shape)
+            raise InputError(f"the solution holds a batch of shape {shape}; φ is that of one element")
+        return from_spectrum(solution.g, solution.sigma.double(), flat=bool(solution.orthogonal))
+
     def __repr__(self) -> str:
         return f"ScalarMap({self.name} on [0, {self.top:.6g}], {self.scaling})"
 
 
 def sign() -> ScalarMap:
     """φ = sign: the polar factor UVᵀ."""
-    return ScalarMap(torch.ones_like, scaling="invariant", name="sign")
-
-
-def from_solution(solution: Solution) -> ScalarMap:
-    """φ with φ(g_i) = σ*_i, for a single solution: log σ as a monotone cubic in log g between them, φ linear below the
-    smallest (constant where Q is a multiple of the polar factor) and constant beyond the largest.
-
-    Raises InputError for a batch, an unbounded program, or Q = 0 for G ≠ 0 (then φ = 0, which no product is needed for).
-    """
-    if solution.value.ndim:
-        raise InputError(f"the solution holds a batch of shape {tuple(solution.value.shape)}; φ is that of one element")
-    return from_spectrum(solution.g, solution.sigma.double(), flat=bool(solution.orthogonal))
+    return ScalarMap(torch.ones_like, scaling="invariant", name="sign", jumps=True)
 
 
 def from_spectrum(g: Float[Tensor, " k"], sigma: Float[Tensor, " k"], flat: bool = False) -> ScalarMap:
-    """φ with φ(g_i) = σ_i for g descending and σ ordered like it, as in `from_solution`; `flat`: a multiple of sign.
+    """φ with φ(g_i) = σ_i for g descending and σ ordered like it, as in `ScalarMap.from_solution`; `flat`:
+    a multiple of the sign.
 
     Raises InputError where σ is not finite or zero throughout.
     """
@@ -99,7 +103,7 @@ def from_spectrum(g: Float[Tensor, " k"], sigma: Float[Tensor, " k"], flat: bool
     top = float(x[-1])
     if flat:
         radius = float(y.mean())
-        return ScalarMap(lambda t: torch.full_like(t, radius), top, "absolute", f"{radius:.6g}·sign")
+        return ScalarMap(lambda t: torch.full_like(t, radius), top, "absolute", f"{radius:.6g}·sign", jumps=True)
     x, y = _thinned(x, y)
     if len(x) == 1:
         ratio = float(y[0] / x[0])

@@ -43,7 +43,8 @@ class Spectrum:
 
     def __getitem__(self, i: int) -> Spectrum:
         """Element i of the first batch dimension."""
-        return Spectrum(*(None if part is None else part[i] for part in vars(self).values()))
+        tau = None if self.tau is None else self.tau[i]
+        return Spectrum(self.g[i], self.top[i], self.slack[i], self.other[i], tau)
 
 
 def spectrum(

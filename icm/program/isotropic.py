@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from icm.arrays import require_finite, require_nonempty, to_tensor
 from icm.curvature import Curvature, as_curvature
+from icm.curvature.parameter import refuse_tangent
 from icm.errors import InputError
 from icm.program.spectral import SpectralProgram
 from icm.sphere import expect
@@ -27,13 +28,19 @@ class Program:
     F(Q) = −Tr(Q Gᵀ) + E H(‖Qζ‖) is convex in Q; ζ lives on the input side, so the program is not invariant under
     transposition. Source: Su, arXiv 2511.00674, eq. (1).
 
+    Where G requires grad, `source` is G as given and solutions are differentiable in it; `G` itself is detached.
+
     Raises InputError for an empty, non-finite or less than two-dimensional G, DtypeError for a complex one.
     """
 
     G: Tensor
     H: Curvature
+    source: Tensor | None = field(default=None, repr=False)
 
     def __init__(self, G: Any, H: Curvature | str):
+        if isinstance(G, Tensor):
+            refuse_tangent(G, "G")
+            object.__setattr__(self, "source", G if G.requires_grad else None)
         G = to_tensor(G, "G")
         if G.ndim < 2:
             raise InputError(

@@ -83,7 +83,8 @@ def compare(G: Any, curvatures: Sequence[Curvature | str], **options: Any) -> Co
     if programs[0].G.ndim != 2:
         raise InputError(f"compare takes one matrix, not a batch of shape {tuple(programs[0].G.shape)}; index it first")
     reduced = programs[0].reduce()
-    solutions = tuple(solve_program(p, reduced=replace(reduced, H=p.H), **options) for p in programs)
+    with torch.no_grad():
+        solutions = tuple(solve_program(p, reduced=replace(reduced, H=p.H), **options) for p in programs)
     g, dim = reduced.g, reduced.dim
     eps = torch.finfo(solutions[0].Q.dtype).eps
     summaries = tuple(summarise(s.sigma.nan_to_num(0.0), g, dim, eps) for s in solutions)

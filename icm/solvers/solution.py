@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from icm.sphere import Law, law
 class Status(Enum):
     """How a solve ended, with a sentence each."""
 
-    OPTIMAL = "optimal: the gap is within the tolerance"
+    OPTIMAL = "optimal: the gap, or for products the error of Q, is within the tolerance"
     SAMPLED = "optimal for the sampled objective; value and gap are those of the exact one"
     INACCURATE = "inaccurate: the reference solver itself reports a reduced accuracy on the sampled program"
     UNBOUNDED = "unbounded: the objective falls without end along the direction"
     UNDECIDED = "undecided: G meets the slope of H at infinity to within rounding, so the program may be unbounded"
     OVERFLOW = "overflow: the optimum is too large or too small for the number type; rescale G or H"
-    STALLED = "stalled: the gap is what could be reached, and above the tolerance"
+    STALLED = "stalled: the gap, or for products the error of Q, is what could be reached, and above the tolerance"
 
     @property
     def answers(self) -> bool:
@@ -52,6 +52,15 @@ class Solution:
     positive where the program is unbounded. For H with a kink or a wall, the spectral methods say in `orthogonality`
     why Q is, or is not, a multiple of the polar factor, with the dual multiplier or the direction of descent that
     proves it; the others leave it None, and `orthogonal` is then a test on Q to 1e−6. `gradient` is G as it was given.
+    method="products" says in `error` (…) how far Q is from the exact one, ‖Q − Q*‖_F/‖Q*‖_F, which its tol bounds; its
+    g and sigma are what products tell of the singular values, and its gap is an estimate.
+
+    Where G or a number of H requires grad, Q, sigma, g, gain and value are differentiable in it, once (see `implicit`;
+    gap and the rest are not), and every derivative of a Q that exists is finite: equal singular values of G are no
+    exception. Where Q* has only one-sided derivatives (a singular value just touches a wall, a kink just holds Q,
+    Q* = 0 is just optimal), it is that of the side on which the solve put Q. A zero singular value of G counts as fixed
+    where σ*/g has no limit there (behind a wall that holds the others, or at G = 0 for H with H''(0) = 0), and so does
+    every direction in which the optimum is not unique. Where there is no Q, what is asked of it has the gradient NaN.
     """
 
     Q: Float[Tensor, "*batch m n"]
@@ -70,6 +79,7 @@ class Solution:
     margin: Float[Tensor, "*batch"] | None = None
     orthogonality: Orthogonality | None = None
     gradient: Float[Tensor, "*batch m n"] | None = None
+    error: Float[Tensor, "*batch"] | None = None
 
     @property
     def dim(self) -> int:
@@ -84,24 +94,30 @@ class Solution:
     @property
     def relative_gap(self) -> Float[Tensor, "*batch"]:
         """gap / ⟨G, Q⟩ (…): the number that `tol` bounds; the gap itself at Q = 0, ∞ where there is no Q."""
-        ratio = (self.gap / self.gain).where(self.gain != 0, self.gap)
+        gain = self.gain.detach()
+        ratio = (self.gap / gain).where(gain != 0, self.gap)
         return ratio.where(~ratio.isnan(), math.inf)
 
     def law(self) -> Law:
         """The law of ‖Qζ‖, ζ uniform on the unit sphere of R^dim."""
         return law(self.sigma, self.dim)
 
+    def detach(self) -> Solution:
+        """The same numbers outside any autograd graph."""
+        names = ("Q", "sigma", "g", "gain", "value")
+        return replace(self, **{name: getattr(self, name).detach() for name in names})
+
     def plot(self, path: str | Path | None = None) -> Any:
         """A matplotlib figure of Q's spectrum against G's, both over their largest; saved if `path` is given."""
         from icm.plots import plot_spectra
 
-        return plot_spectra([self], path=path)
+        return plot_spectra([self.detach()], path=path)
 
     def __repr__(self) -> str:
         if self.value.ndim:
             worst = float(self.relative_gap.max())
             return f"Solution({tuple(self.Q.shape)}, {self.method}, relative gap ≤ {worst:.1e})"
         return (
-            f"Solution({self.statuses[0]}, value={float(self.value):.9g}, gap={float(self.gap):.1e}, "
+            f"Solution({self.statuses[0]}, value={float(self.value.detach()):.9g}, gap={float(self.gap):.1e}, "
             f"H = {self.curvature}, {tuple(self.Q.shape)}, {self.method}, {int(self.iterations)} iterations)"
         )

@@ -14,10 +14,11 @@ from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
 from icm.solvers.certificate import inwards, rounded
 from icm.solvers.flat import Flat
+from icm.solvers.implicit import attach, needs_grad, untracked
 from icm.solvers.solution import Solution, Status
-from icm.solvers.spectrum import SpectralMethod, solve_spectrum
+from icm.solvers.spectrum import SpectralMethod, SpectralSolution, solve_spectrum
 
-Method = Literal["auto", "newton", "closed-form", "matrix", "reference", "spectral-reference"]
+Method = Literal["auto", "newton", "closed-form", "products", "matrix", "reference", "spectral-reference"]
 
 
 def solve(
@@ -34,13 +35,19 @@ def solve(
     """argmin_Q −Tr(Q Gᵀ) + E H(‖Qζ‖) for G (…, m, n), outputs × inputs, with a certificate.
 
     method: "auto" takes the closed form for a r² + b r⁴ and Newton's method otherwise; "newton" and "closed-form"
-    force one; "matrix" is quasi-Newton on the full Q, alignment with G not assumed, for H without a wall; "reference"
-    and "spectral-reference" hand the full and the reduced program with `samples` sampled ζ to cvxpy.
+    force one; "products" uses matrix products alone, no SVD (see `icm.maps.solve_products`): fast, and as accurate as
+    its `error` says; "matrix" is quasi-Newton on the full Q, alignment with G not assumed, for H without a wall;
+    "reference" and "spectral-reference" hand the full and the reduced program with `samples` sampled ζ to cvxpy.
     tol bounds gap/⟨G, Q⟩; None means 1e−10 in float64 (1e−9 for H with kinks, a wall or measured points, 1e−8 for
     "matrix"), 1e−5 in float32, 2e−2 in 16 bits, and no demand on the sampled methods, whose gap is against the exact
-    program. `seed` starts "matrix" and the samples.
+    program. For "products" tol bounds `error` = ‖Q − Q*‖_F/‖Q*‖_F, and None means 1e−4, 2e−2 in 16 bits. `seed` starts
+    "matrix" and the samples.
 
-    Raises InputError for a G, method or option that cannot be used, CurvatureError for a Custom H that is not convex at
+    Where G requires grad, or a number of H given as a tensor that does, the solution is differentiable once in it, by
+    the implicit function theorem and at no cost to the solve; see `Solution` for where there is no derivative.
+
+    Raises InputError for a G, method or option that cannot be used (the last four methods are not differentiable and
+    refuse what requires grad), CurvatureError for a Custom H that is not convex at
     the radii of the solution, SolveError (with the solution inside) if tol is missed and on_failure is "raise". An
     unbounded program is a status with a direction, not an error.
     Source: Su, arXiv 2511.00674.
@@ -77,21 +84,34 @@ def solve_program(
     for name, count, least in (("max_iterations", max_iterations, 1), ("samples", samples, 1), ("seed", seed, 0)):
         if not isinstance(count, numbers.Integral) or not least <= count < 2**63:
             raise InputError(f"{name}={count!r}: give an integer, at least {least} and below 2^63")
+    if (tracked := needs_grad(program)) and method not in get_args(SpectralMethod):
+        raise InputError(
+            f"method={method!r} is not differentiable, and G or a number of H requires grad: use method='auto', or "
+            "pass G.detach() and plain numbers"
+        )
+    given, program, found = program, untracked(program), None
     if tol is None:
         tol = _default_tol(method, program)
     if method == "matrix":
         from icm.solvers.matrix import solve_matrix
 
         solution = solve_matrix(program, tol, max_iterations=max(max_iterations, 2000), seed=seed)
+    elif method == "products":
+        from icm.maps.products import solve_products
+
+        solution = solve_products(program, tol)
     elif method in ("reference", "spectral-reference"):
         from icm.solvers.reference import solve_reference
 
         solution = solve_reference(program, tol, samples=samples, seed=seed, spectral=method == "spectral-reference")
     else:
-        solution = _solve_spectral(program, reduced or program.reduce(), method, tol, max_iterations)
+        reduced = reduced or program.reduce()
+        solution, found = _solve_spectral(program, reduced, method, tol, max_iterations)
     _check_radii(program.H, solution.sigma)
     if on_failure == "raise":
         _raise_failures(solution)
+    if tracked and reduced is not None and found is not None:
+        return attach(solution, given, reduced, found)
     return solution
 
 
@@ -106,6 +126,8 @@ def _default_tol(method: str, program: Program) -> float:
     dtype, H = program.G.dtype, program.H
     if method in ("reference", "spectral-reference"):
         return math.inf
+    if method == "products":
+        return 1e-4 if dtype in (torch.float32, torch.float64) else 2e-2
     if dtype != torch.float64:
         return 1e-5 if dtype == torch.float32 else 2e-2
     if method == "matrix":
@@ -115,7 +137,7 @@ def _default_tol(method: str, program: Program) -> float:
 
 def _solve_spectral(
     program: Program, reduced: SpectralProgram, method: SpectralMethod, tol: float, max_iterations: int
-) -> Solution:
+) -> tuple[Solution, SpectralSolution]:
     batch, k, dtype = reduced.g.shape[:-1], reduced.g.shape[-1], program.G.dtype
     found = solve_spectrum(
         reduced.g.reshape(-1, k),
@@ -139,7 +161,7 @@ def _solve_spectral(
         for i in (gap > tol * gain).nonzero()[:, 0].tolist():
             statuses[i] = Status.STALLED if statuses[i] is Status.OPTIMAL and gain[i] > 0 else statuses[i]
     direction = None if found.direction is None else reduced.lift(found.direction.reshape(*batch, k)).to(dtype)
-    return Solution(
+    solution = Solution(
         Q=inwards(Q, dtype, program.H).to(dtype),
         sigma=inwards(sigma, dtype, program.H).to(dtype),
         g=reduced.g,
@@ -157,6 +179,7 @@ def _solve_spectral(
         orthogonality=None if found.flat is None else found.flat.why.shaped(batch),
         gradient=program.G,
     )
+    return solution, found
 
 
 def _assemble(reduced: SpectralProgram, sigma: Tensor, flat: Flat | None) -> Tensor:
@@ -181,15 +204,17 @@ def _raise_failures(solution: Solution) -> None:
     failed = [i for i, s in enumerate(solution.statuses) if not s.answers]
     if not failed:
         return
-    gaps = solution.relative_gap.reshape(-1)
+    missed = solution.relative_gap if solution.error is None else solution.error
+    gaps, measure = missed.reshape(-1), "relative gap" if solution.error is None else "relative error of Q"
     where = ""
     if solution.value.ndim:
         listed = ", ".join(map(str, failed[:8])) + (", …" if len(failed) > 8 else "")
         where = f" for {len(failed)} of {len(solution.statuses)} batch elements ({listed})"
     worst = max(float(gaps[i]) for i in failed)
     remedy = "Raise tol" if solution.Q.dtype == torch.float64 else "Raise tol, pass float64"
+    remedy += "" if solution.error is None else ", use method='newton'"
     raise SolveError(
-        f"{solution.statuses[failed[0]].value}{where}: relative gap {worst:.2e}, tol {solution.tol:.0e}, H = "
+        f"{solution.statuses[failed[0]].value}{where}: {measure} {worst:.2e}, tol {solution.tol:.0e}, H = "
         f"{solution.curvature}, after {int(solution.iterations.max())} iterations of {solution.method}. "
         f"{remedy}, or take the best point with on_failure='return' (also in this error's .solution)",
         solution,

@@ -12,9 +12,9 @@ import torch
 from icm.errors import InputError
 from icm.maps.certificate import Certificate, certify, enclose, is_increasing
 from icm.maps.composition import Composition, derivative
+from icm.maps.greedy import best_error, best_polar
 from icm.maps.increasing import nonnegative
-from icm.maps.known import known
-from icm.maps.polar import best_error, best_polar
+from icm.maps.iterations import known
 from icm.maps.scalar import ScalarMap, sign
 
 KINK = ScalarMap(lambda x: (x / 0.05).clamp(max=1.0), name="min(1, x/.05)")

@@ -109,7 +109,7 @@ def test_a_single_factor_is_the_minimax_polynomial() -> None:
 
 def test_the_sign_from_its_lower_end_on() -> None:
     """φ = 1 on [lower, 1]: two quintics nearest to it are minimax factors in turn (Polar Express, theorem 3.1)."""
-    from icm.maps.polar import best_polar
+    from icm.maps.greedy import best_polar
 
     lower = 0.05
     best = best_polar(lower, (5, 5), monotone=False, margin=0.0)

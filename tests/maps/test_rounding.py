@@ -10,8 +10,8 @@ import torch
 
 from icm.errors import InputError
 from icm.maps.composition import Composition
-from icm.maps.known import known
-from icm.maps.polar import best_polar
+from icm.maps.greedy import best_polar
+from icm.maps.iterations import known
 from icm.maps.rounding import SAFETY, expected_rounding, noise
 
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

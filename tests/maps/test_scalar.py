@@ -9,14 +9,14 @@ import torch
 
 import icm
 from icm.errors import InputError
-from icm.maps import ScalarMap, from_solution, sign
+from icm.maps.scalar import ScalarMap, sign
 
 
 @pytest.mark.parametrize("H", ["r^2", "r^3", "r^1.5", "r^2 + 5*r^4", "0.5*r^2 + 10*kink(1)", "exp(2)"])
 @pytest.mark.parametrize("shape", [(30, 40), (40, 30), (1, 5)])
 def test_through_the_solution(H: str, shape: tuple[int, int], rng: torch.Generator) -> None:
     solution = icm.solve(torch.randn(*shape, dtype=torch.float64, generator=rng), H)
-    phi = from_solution(solution)
+    phi = ScalarMap.from_solution(solution)
     assert torch.allclose(phi(solution.g), solution.sigma, rtol=1e-12, atol=0)
     assert phi.top == float(solution.g[0])
     x = torch.linspace(-phi.top, phi.top, 1001, dtype=torch.float64)
@@ -26,9 +26,9 @@ def test_through_the_solution(H: str, shape: tuple[int, int], rng: torch.Generat
 
 
 def test_between_the_singular_values_it_is_the_map_of_the_program(rng: torch.Generator) -> None:
-    """For r² + r⁴, σ³ + D σ = c g at every g for the D and c of the spectrum: φ, known at 40 of them, has the others."""
+    """For r² + r⁴, σ³ + D σ = c g at every g, with the D and c of the spectrum: φ, known at 40, has the others."""
     solution = icm.solve(torch.randn(40, 40, dtype=torch.float64, generator=rng), "r^2 + 20*r^4")
-    phi, s, g = from_solution(solution), solution.sigma, solution.g
+    phi, s, g = ScalarMap.from_solution(solution), solution.sigma, solution.g
     # c g = s³ + D s at two singular values gives c and D.
     A = torch.stack([g[[0, -10]], -s[[0, -10]]], 1)
     c, D = torch.linalg.solve(A, s[[0, -10]] ** 3)
@@ -37,13 +37,13 @@ def test_between_the_singular_values_it_is_the_map_of_the_program(rng: torch.Gen
 
 
 def test_of_an_orthogonal_answer_it_is_a_multiple_of_the_sign(rng: torch.Generator) -> None:
-    phi = from_solution(icm.solve(torch.randn(5, 8, dtype=torch.float64, generator=rng), "wall(2)"))
+    phi = ScalarMap.from_solution(icm.solve(torch.randn(5, 8, dtype=torch.float64, generator=rng), "wall(2)"))
     assert phi([-1e-9, 0.0, 1e-9, phi.top]).tolist() == pytest.approx([-2.0, 0.0, 2.0, 2.0])
 
 
 def test_many_singular_values_are_thinned(rng: torch.Generator) -> None:
     solution = icm.solve(torch.randn(700, 700, dtype=torch.float64, generator=rng), "r^3")
-    phi = from_solution(solution)
+    phi = ScalarMap.from_solution(solution)
     assert torch.allclose(phi(solution.g), solution.sigma, rtol=1e-5, atol=0)
 
 
@@ -70,8 +70,8 @@ def test_what_is_no_map() -> None:
 
 def test_solutions_that_are_no_map(rng: torch.Generator) -> None:
     with pytest.raises(InputError, match="batch"):
-        from_solution(icm.solve(torch.randn(2, 3, 3, dtype=torch.float64, generator=rng), "r^2"))
+        ScalarMap.from_solution(icm.solve(torch.randn(2, 3, 3, dtype=torch.float64, generator=rng), "r^2"))
     with pytest.raises(InputError, match="Q = 0"):
-        from_solution(icm.solve(torch.zeros(3, 3, dtype=torch.float64), "r^2"))
+        ScalarMap.from_solution(icm.solve(torch.zeros(3, 3, dtype=torch.float64), "r^2"))
     with pytest.raises(InputError, match="unbounded"):
-        from_solution(icm.solve(10 * torch.eye(3, dtype=torch.float64), "r"))
+        ScalarMap.from_solution(icm.solve(10 * torch.eye(3, dtype=torch.float64), "r"))

@@ -77,7 +77,7 @@ def test_renew(rng: torch.Generator) -> None:
 
 def test_batches_and_zeros(rng: torch.Generator) -> None:
     G = torch.stack([*drift(2, 1.0, rng), torch.zeros(24, 32)])
-    schedule = Schedule("r^3", refresh=3)
+    schedule, Q = Schedule("r^3", refresh=3), G
     for _ in range(3):
         Q = schedule(G)
         assert Q.shape == G.shape

@@ -137,13 +137,16 @@ def test_kinds_of_input() -> None:
 
 
 def test_the_input_is_left_alone() -> None:
-    """G is not written to, keeps no graph, and the answer does not alias it."""
+    """G is not written to and gets no gradient, and what is detached of the answer keeps no graph."""
     G = matrix(1, 3, 3).requires_grad_()
     before = G.detach().clone()
     solution = solve(G, "r^2.5")
     assert torch.equal(G.detach(), before)
-    assert not solution.Q.requires_grad
-    assert not solution.value.requires_grad
+    assert G.grad is None
+    assert not solution.detach().Q.requires_grad
+    assert not solution.detach().value.requires_grad
+    with torch.no_grad():
+        assert not solve(G, "r^2.5").Q.requires_grad
 
 
 # --- refusals and failures ------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import torch
 from icm.errors import InputError
 from icm.maps.certificate import is_increasing
 from icm.maps.composition import Composition
-from icm.maps.known import POLAR_EXPRESS_RAW
-from icm.maps.polar import best_error, best_polar, steps_needed
+from icm.maps.greedy import best_error, best_polar, steps_needed
+from icm.maps.iterations import POLAR_EXPRESS_RAW
 
 CASES = [(1e-3, (5,) * 5), (1e-2, (3,) * 6), (1e-4, (7,) * 5), (1e-3, (9,) * 3), (0.05, (3, 5, 7)), (0.5, (5,))]
 

@@ -16,7 +16,8 @@ from icm.maps import cache as disk
 from icm.maps.composition import Composition
 from icm.maps.gauss_newton import best_composition, nodes_of
 from icm.maps.map import PolynomialMap
-from icm.maps.scalar import ScalarMap
+from icm.maps.scalar import ScalarMap, sign
+from icm.solvers import Solution
 
 _PRODUCTS = {3: 2, 5: 3, 7: 4, 9: 4}  # of matrices, by a factor's degree
 _LONGEST = 20
@@ -79,6 +80,38 @@ def fit(
     return PolynomialMap(composition, phi, lower)
 
 
+def polar(
+    lower: float = 1e-3, steps: int = 5, degree: int | Sequence[int] = 5, monotone: bool = False
+) -> PolynomialMap:
+    """The best map of these degrees towards the polar factor, U p(g/‖G‖_F) Vᵀ with |p − 1| least on [lower, 1].
+
+    With `monotone` it keeps the order of the singular values, at a third more products or so; the usual iterations do
+    not (see `icm.maps.known`). Raises InputError as `fit`.
+    """
+    return fit(sign(), lower, degree, steps, monotone, cache=None)
+
+
+def from_solution(
+    solution: Solution,
+    lower: float | None = None,
+    degree: int | Sequence[int] = 5,
+    steps: int = 5,
+    monotone: bool = True,
+    *,
+    cache: bool | str | Path | None = True,
+) -> PolynomialMap:
+    """The map of a solved program as matrix products, fitted to φ(g_i) = σ*_i as in `ScalarMap.from_solution`: for
+    further gradients with ‖G‖₂ up to that of the solution's.
+
+    `lower` is relative to it: None for 0, or for the smallest singular value where Q is a multiple of the polar factor.
+    Raises InputError as `fit`, and for a solution without a φ: a batch, Q = 0 or no Q.
+    """
+    phi = ScalarMap.from_solution(solution)
+    if lower is None:
+        lower = float(solution.g[..., -1] / phi.top) if phi.jumps else 0.0
+    return fit(phi, lower, degree, steps, monotone, cache=cache)
+
+
 def degrees_for(products: int) -> tuple[int, ...]:
     """Degrees of the factors that a number of matrix products is best spent on: as many of degree 9 as may be, last.
 
@@ -106,7 +139,7 @@ def _compiled(
     progress: Callable[[str], None] | None,
 ) -> Composition:
     if constant:
-        from icm.maps.polar import best_polar
+        from icm.maps.greedy import best_polar
 
         return best_polar(lower, degrees, monotone).rescaled(outside=last)
     return best_composition(curve, lower, degrees, monotone, nodes=_NODES, progress=progress)

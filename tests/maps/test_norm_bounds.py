@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from icm.errors import DtypeError, InputError
-from icm.maps.bound import bound, lower_bound, power_of_two, shrinkage
+from icm.maps.norm_bounds import bound, lower_bound, power_of_two, shrinkage
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from icm.errors import InputError
-from icm.maps import fit as module
-from icm.maps.fit import degrees_for, fit
+from icm.maps import compiler as module
+from icm.maps.compiler import degrees_for, fit
 from icm.maps.gauss_newton import best_composition
 from icm.maps.scalar import ScalarMap, sign
 
@@ -50,7 +50,7 @@ def test_functions_tops_and_sizes() -> None:
 
 @pytest.mark.parametrize("monotone", [False, True])
 def test_the_sign_and_its_multiples_are_polar_maps(monotone: bool) -> None:
-    from icm.maps.polar import best_polar
+    from icm.maps.greedy import best_polar
 
     best = best_polar(0.01, (5,) * 4, monotone)
     assert fit(sign(), 0.01, steps=4, monotone=monotone, cache=None).composition == best

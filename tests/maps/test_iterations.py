@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icm.errors import InputError
-from icm.maps.known import NAMES, POLAR_EXPRESS_RAW, known, source
+from icm.maps.iterations import NAMES, POLAR_EXPRESS_RAW, known, source
 from icm.maps.remez import taylor
 
 

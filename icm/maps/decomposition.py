@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icm.arrays import require_finite
 from icm.errors import DtypeError, InputError
-from icm.maps.bound import shrinkage
+from icm.maps.norm_bounds import shrinkage
 from icm.maps.scalar import ScalarMap
 
 Method = Literal["auto", "svd", "gram"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from icm.errors import DtypeError, InputError
-from icm.maps.exact import Method, exact
+from icm.maps.decomposition import Method, exact
 from icm.maps.scalar import ScalarMap, Scaling, sign
 
 METHODS: list[Method] = ["svd", "gram", "auto"]

@@ -18,7 +18,7 @@ from icm.maps.greedy import best_polar
 from icm.maps.polynomial import Precision, apply
 from icm.maps.routes import ASPECT, Name
 from icm.maps.scalar import ScalarMap
-from icm.maps.statistics import Spectrum
+from icm.maps.statistics import Spectrum, representatives
 
 # Degrees of the factors, tried in this order; 2, 3 and 4 products for degrees 3, 5 and 9.
 LADDER: tuple[tuple[int, ...], ...] = (
@@ -32,6 +32,7 @@ _QUANTILES = 96  # of the spectrum, where p is to meet φ
 _OUTSIDE, _OUTSIDE_WEIGHT = 16, 0.03  # places, and their weight, that keep p sane between and beyond them
 _UNKNOWN, _UNKNOWN_WEIGHT = 64, 0.3  # the same where the singular values themselves are not known
 _ROUNDS = 40  # of the fit, at most
+_LOOSE, _PASSES = 1e-3, 3  # errors asked for below the first take that many passes
 _LOWERS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5)  # lower ends of polar maps to begin from
 
 _GRAM = 4.0  # by which iterating on Gram matrices may round more than the direct iteration; measured up to 3
@@ -101,7 +102,7 @@ def compile_map(
             found.append(Compiled(p, phi, domain, length, precision, Error(fit, unsure, share + output), route))
         return found
 
-    places = _places(phi, spectrum, domain, length)
+    places = (*_places(phi, spectrum, domain, length), 1 if tol >= _LOOSE else _PASSES)
     ladder = FLAT_LADDER if flat else LADDER
     found: list[Compiled] = []
     if start is not None and start.composition.degrees in ladder:
@@ -161,21 +162,23 @@ def _places(
     """Where p is to meet φ, ascending, what it is to be there, and with what weight: quantiles of the spectrum, and a
     few more."""
     x = spectrum.g / domain
-    x = x[torch.linspace(0, len(x) - 1, min(len(x), _QUANTILES)).round().long()]
+    nodes, counts = representatives(len(x), _QUANTILES)
+    x, mine = x[torch.from_numpy(nodes)], torch.from_numpy(np.sqrt(counts * (len(nodes) / len(x))))
     known = spectrum.tau is None
     half = (_OUTSIDE if known else _UNKNOWN) // 2
     outside = torch.cat([torch.linspace(1 / half, 1, half), torch.logspace(-4, -1, half)]).to(x)
     weight = torch.full_like(outside, _OUTSIDE_WEIGHT if known else _UNKNOWN_WEIGHT)
     places, order = torch.cat([x, outside]).sort()
-    weight = torch.cat([torch.ones_like(x), weight])[order]
+    weight = torch.cat([mine, weight])[order]
     live = places > 0
     places, weight = places[live], weight[live]
     return places.numpy(), (phi(domain * places) / length).numpy(), weight.numpy()
 
 
-def _fitted(start: Composition, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Composition:
+def _fitted(start: Composition, x: np.ndarray, y: np.ndarray, weight: np.ndarray, passes: int = 1) -> Composition:
+    """Least squares from `start`; more `passes` go on where one thought that little was left to gain."""
     factors = [np.array(factor) for factor in start.factors]
-    factors, _ = refine(x, y, factors, powers=(2,), rounds=_ROUNDS, weights=weight)
+    factors, _ = refine(x, y, factors, powers=(2,) * passes, rounds=_ROUNDS, weights=weight)
     return Composition(tuple(tuple(map(float, factor)) for factor in factors))
 
 

@@ -14,7 +14,7 @@ from icm.maps.moments import majorant
 from icm.maps.polynomial import Precision
 from icm.maps.rounding import SAFETY, expected_rounding
 from icm.maps.scalar import ScalarMap
-from icm.maps.statistics import Spectrum
+from icm.maps.statistics import Spectrum, representatives
 
 # Shares of the interval that a singular value may lie in, where φ and p are compared: one that begins at 0 is long.
 _INSIDE = torch.cat([torch.zeros(1), torch.logspace(-12, -1, 23), torch.linspace(0.2, 1, 9)]).double()
@@ -67,10 +67,7 @@ def fit_error(p: Composition, phi: ScalarMap, domain: float, spectrum: Spectrum)
 def rounding_error(p: Composition, domain: float, spectrum: Spectrum, precision: Precision, aspect: float) -> float:
     """The share of rounding: twice its expectation for the singular values of `spectrum`, g/domain in [0, 1], of
     matrices with sides in the ratio `aspect` ≥ 1."""
-    k = len(spectrum.g)
-    nodes = np.unique(np.linspace(0, k - 1, min(k, _NODES)).round().astype(np.int64))
-    # Each node stands for the singular values nearest to it: one that is far larger than the rest for itself alone.
-    weights = np.diff(np.concatenate([[-0.5], (nodes[1:] + nodes[:-1]) / 2, [k - 0.5]]))
+    nodes, weights = representatives(len(spectrum.g), _NODES)
     x = (spectrum.g[torch.from_numpy(nodes)] / domain).clamp(max=1.0)
     return expected_rounding(p, x, precision, aspect, torch.from_numpy(weights), SAFETY)
 

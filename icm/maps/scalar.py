@@ -18,7 +18,7 @@ from icm.solvers import Solution
 
 Scaling = Literal["absolute", "equivariant", "invariant"]
 
-_NODES = 257  # of an interpolated φ at most
+_NODES = 1025  # of an interpolated φ at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class ScalarMap:
     @classmethod
     def from_solution(cls, solution: Solution) -> ScalarMap:
         """φ with φ(g_i) = σ*_i, for a single solution: log σ as a monotone cubic in log g between them, φ linear below
-        the smallest (constant where Q is a multiple of the polar factor) and constant beyond the largest.
+        the smallest (constant where Q is a multiple of the polar factor) and a power beyond the largest.
 
         Raises InputError for a batch, an unbounded program, or Q = 0 for G ≠ 0 (no product is needed for φ = 0).
         """
@@ -107,16 +107,18 @@ def from_spectrum(g: Float[Tensor, " k"], sigma: Float[Tensor, " k"], flat: bool
     x, y = _thinned(x, y)
     if len(x) == 1:
         ratio = float(y[0] / x[0])
-        return ScalarMap(lambda t: ratio * t.clamp(max=top), top, "absolute", "φ of a solution")
+        return ScalarMap(lambda t: ratio * t, top, "absolute", "φ of a solution")
     from scipy.interpolate import PchipInterpolator
 
     curve = PchipInterpolator(x.log().numpy(), y.log().numpy())
-    first, ratio = float(x[0]), float(y[0] / x[0])
+    first, ratio, last = float(x[0]), float(y[0] / x[0]), float(y[-1])
+    end = min(max(float(curve(math.log(top), 1)), 0.0), 1.0)
 
     def phi(t: Tensor) -> Tensor:
         inner = t.clamp(first, top).log().cpu().numpy()
         between = torch.from_numpy(np.asarray(curve(inner))).to(t).exp()
-        return torch.where(t < first, ratio * t, between)
+        beyond = last * (t / top) ** end
+        return torch.where(t < first, ratio * t, torch.where(t > top, beyond, between))
 
     return ScalarMap(phi, top, "absolute", "φ of a solution")
 

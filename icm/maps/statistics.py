@@ -91,6 +91,15 @@ def spectrum(
     return Spectrum(*(part.reshape(batch + part.shape[1:]) for part in parts))
 
 
+def representatives(k: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices into k descending numbers, about `count`, and how many of them each stands for: some spread evenly, some
+    dense among the largest, of which every one may matter."""
+    even = np.linspace(0, k - 1, min(k, 2 * count // 3))
+    dense = np.geomspace(1, k, min(k, count - len(even))) - 1
+    index = np.unique(np.concatenate([even, dense]).round().astype(np.int64))
+    return index, np.diff(np.concatenate([[-0.5], (index[1:] + index[:-1]) / 2, [k - 0.5]]))
+
+
 def _largest(A: Tensor, eps: float, k: int) -> Tensor:
     """An upper bound (B,), float64, of the largest eigenvalue of A (B, k, k) ⪰ 0: ‖A^{2^j}‖_F^{1/2^j}."""
     log, weight = torch.zeros(len(A), dtype=torch.float64, device=A.device), 1.0

@@ -42,9 +42,9 @@ def test_of_an_orthogonal_answer_it_is_a_multiple_of_the_sign(rng: torch.Generat
 
 
 def test_many_singular_values_are_thinned(rng: torch.Generator) -> None:
-    solution = icm.solve(torch.randn(700, 700, dtype=torch.float64, generator=rng), "r^3")
+    solution = icm.solve(torch.randn(1500, 1500, dtype=torch.float64, generator=rng), "r^3")
     phi = ScalarMap.from_solution(solution)
-    assert torch.allclose(phi(solution.g), solution.sigma, rtol=1e-5, atol=0)
+    assert torch.allclose(phi(solution.g), solution.sigma, rtol=1e-7, atol=0)
 
 
 def test_the_sign() -> None:

@@ -18,7 +18,7 @@ from icm.errors import InputError
 
 Name = Literal["auto", "direct", "gram"]
 
-GROWTH = 80.0
+GROWTH, WIDE_GROWTH, FINE_GROWTH = 80.0, 180.0, 2000.0
 """A stretch on one Gram matrix R ends before Π c_0² over all but its last factor exceeds this.
 
 R carries rounding errors of ε‖R‖ in its small eigenvalues, and each step R ← R q(R)² multiplies them by c_0², while the
@@ -26,9 +26,18 @@ direct iteration multiplies those of X by c_0. Measured on six spectra (normal, 
 with ‖G‖_F and with ‖G‖₂ as scale, for Muon's five quintics and Polar Express's first five and seven: the stretches that
 80 gives, (2, 2, 1) and (2, 2, 3), leave the error within 4 times that of the direct route, mostly 0.8 to 1.5 times, in
 bfloat16, float16 and float32 alike. (3, 2), growth 140 and 1155, reaches 16 times and 1e7, since eigenvalues of R
-below 0 run away; (2, 3), growth 140 and 171 after a harmless first stretch, 5 times, for about a tenth less time at
-256×1024.
+below 0 run away; (2, 3), growth 140 and 171 after a harmless first stretch, 5 times, for a tenth to a fifth less time
+at 256×1024.
+
+So 16 bits take GROWTH, and WIDE_GROWTH after the first stretch where G is wide (`WIDE`) and time is made of products of
+its long side: Polar Express's five then run as (2, 3). 256×1024, bfloat16, ‖Q̃ − Q‖_F/‖Q‖_F against the exact
+polynomial, direct, (2, 2, 1) and (2, 3): normal .009, .017, .022; condition 1e1 .011, .023, .025; 1e2 .026, .036, .076;
+1e3 .07, .07, .17; 1/i .021, .029, .034; the polynomial itself is .09 from the polar factor (1e3: .27). Finer precisions
+take FINE_GROWTH, (3, 2): float32, the same spectra, direct 3 to 6e-6, (3, 2) 4 to 8e-6, all on one R up to 1e-4.
 """
+
+WIDE = 3.0
+"""Long side over short side from which 16 bits may take WIDE_GROWTH."""
 
 ASPECT = 1.5
 """Long side over short side, r, from which "auto" takes the Gram route: S stretches of T quintics are S(2r − 3) + 4T
@@ -71,22 +80,24 @@ def choose(
         raise InputError(f"route={name!r}: choose 'auto', 'direct' or 'gram', or give a Route")
     m, n = shape
     gram = name == "gram" or (name == "auto" and n >= ASPECT * m)
-    segments = stretches(growths) if gram else (1,) * len(growths)
+    limits = (GROWTH, WIDE_GROWTH if n >= WIDE * m else GROWTH) if dtype.itemsize == 2 else (FINE_GROWTH, FINE_GROWTH)
+    segments = stretches(growths, *limits) if gram else (1,) * len(growths)
     panels = _panels(m, n, dtype, device)
     return Route(segments, 0 if traced else _chunk(m, n, dtype, device), panels)
 
 
-def stretches(growths: Sequence[float | None]) -> tuple[int, ...]:
-    """Lengths of the longest stretches whose growth stays within GROWTH, from the first factor on."""
+def stretches(growths: Sequence[float | None], first: float = GROWTH, later: float = GROWTH) -> tuple[int, ...]:
+    """Lengths of the longest stretches whose growth stays within `first`, and `later` for the others, from the first
+    factor on; an unknown growth (None) is taken for one that ends a stretch with the factor after it."""
     lengths: list[int] = []
     growth = math.inf
     for c in growths:
-        if growth <= GROWTH:
+        if growth <= (first if len(lengths) == 1 else later):
             lengths[-1] += 1
         else:
             lengths.append(1)
             growth = 1.0
-        growth *= (math.inf if growth > 1 else GROWTH) if c is None else c * c
+        growth *= (math.inf if growth > 1 else min(first, later)) if c is None else c * c
     return tuple(lengths)
 
 

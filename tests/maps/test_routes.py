@@ -20,6 +20,8 @@ def test_stretches() -> None:
     assert stretches((1.875,) * 9) == (4, 4, 1)
     assert stretches((None,) * 5) == (2, 2, 1)
     assert stretches(()) == ()
+    assert stretches(EXPRESS[:5], 80, 180) == (2, 3)
+    assert stretches(EXPRESS[:5], 2000, 2000) == (3, 2)
     assert stretches((100.0, 100.0)) == (1, 1)
 
 
@@ -38,7 +40,9 @@ def test_no_stretch_grows_too_much(growths: tuple[float, ...]) -> None:
 def test_choice() -> None:
     five = (3.4445,) * 5
     assert choose("auto", (64, 64), five, torch.bfloat16, "cpu", False).segments == (1,) * 5
-    assert choose("auto", (64, 256), five, torch.bfloat16, "cpu", False).segments == (2, 2, 1)
+    assert choose("auto", (64, 256), five, torch.bfloat16, "cpu", False).segments == (2, 3)
+    assert choose("auto", (64, 128), five, torch.bfloat16, "cpu", False).segments == (2, 2, 1)
+    assert choose("auto", (64, 128), five, torch.float32, "cpu", False).segments == (4, 1)
     assert choose("gram", (64, 64), five, torch.bfloat16, "cuda", False) == Route((2, 2, 1))
     assert choose("auto", (1024, 1024), five, torch.float32, "cpu", False).panels > 1
     assert choose("auto", (64, 256), five, torch.float32, "cpu", True).chunk == 0

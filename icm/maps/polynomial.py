@@ -9,7 +9,8 @@ matrix, q − 1 more of its size (degree 9: (c₄B + c₃A + c₂I)B + c₁A + c
 
 Errors ‖Q − U p(g) Vᵀ‖₂/‖p(g)‖_max, U, g, V and p in float64, 256×1024, ‖G‖_F as scale; "tensor" is the direct route of
 `apply_coefficients`; spectra: normal entries, conditions 1e2 and 1e3 (geometric), 1/i. Muon's five quintics have
-p'(0) = 485, Polar Express's first five 1.0e3, and rounding G alone makes p'(0)·u of any g below that:
+p'(0) = 485, Polar Express's first five 1.0e3, and rounding G alone makes p'(0)·u of any g below that; "gram" is
+(2, 2, 1), `icm.maps.routes` has the others:
 
                           Muon                              Polar Express
                           normal   1e2      1e3      1/i      normal   1e2      1e3      1/i

@@ -181,7 +181,7 @@ def _above(R: Tensor, c: Factor, multiply: Products, unit: float) -> tuple[Tenso
     if isinstance(c[0], Tensor):
         return _horner(R, c, multiply, unit), 0.0
     if len(c) == 2:
-        return multiply.stored(R * (c[1] * unit)), c[0]
+        return multiply.stored(_scaled(R, c[1] * unit)), c[0]
     if len(c) == 5:
         B = multiply.symmetric(R, R)
         first, alpha = _sum(B, c[4] * unit**4, R, c[3] * unit**3)
@@ -197,8 +197,22 @@ def _above(R: Tensor, c: Factor, multiply: Products, unit: float) -> tuple[Tenso
 def _sum(A: Tensor, a: float, B: Tensor, b: float) -> tuple[Tensor, float]:
     """(C, γ) with γC = aA + bB, in one pass, γ the larger of a and b."""
     if abs(a) >= abs(b):
-        return (torch.add(A, B, alpha=b / a) if b else A), a
-    return torch.add(B, A, alpha=a / b), b
+        return (_added(A, B, b / a) if b else A), a
+    return _added(B, A, a / b), b
+
+
+def _added(A: Tensor, B: Tensor, alpha: float) -> Tensor:
+    """A + αB, rounded once: elementwise operations on a CPU would round α itself to 16 bits."""
+    if A.itemsize == 2 and A.device.type == "cpu":
+        return torch.add(A.float(), B.float(), alpha=alpha).to(A.dtype)
+    return torch.add(A, B, alpha=alpha)
+
+
+def _scaled(A: Tensor, alpha: float) -> Tensor:
+    """αA, rounded once, as `_added`."""
+    if A.itemsize == 2 and A.device.type == "cpu":
+        return (A.float() * alpha).to(A.dtype)
+    return A * alpha
 
 
 def _horner(R: Tensor, c: Sequence[Tensor], multiply: Products, unit: float) -> Tensor:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icm.curvature import Curvature
+from icm.curvature import Curvature, as_curvature
+from icm.errors import InputError
 from icm.maps.compiled import Compiled, compile_map, precisions_for, unit_roundoff
 from icm.maps.error import spread
 from icm.maps.polynomial import Precision
@@ -37,9 +38,21 @@ class Plan:
 
     @property
     def domain(self) -> Tensor:
-        """The ‖G‖₂ (B,) up to which the maps hold, float64; ∞ where Q = 0."""
-        domains = [math.inf if map is None else map.domain for map in self.compiled]
+        """The ‖G‖₂ (B,) up to which the maps hold, float64; a quarter beyond that of G where Q = 0."""
+        domains = [
+            1.25 * float(top) if map is None else map.domain for map, top in zip(self.compiled, self.top, strict=True)
+        ]
         return torch.tensor(domains, dtype=torch.float64)
+
+    @property
+    def top(self) -> Tensor:
+        """‖G‖₂ (B,) when it was made, or a little more, float64."""
+        return self.spectrum.top
+
+    @property
+    def length(self) -> Tensor:
+        """‖σ‖₂ (B,), which is ‖Q‖_F for that G, float64."""
+        return self.found.sigma[: len(self.compiled)].norm(dim=-1)
 
     def __call__(self, G: Tensor) -> Tensor:
         """Q (B, m, n) for G (B, m, n) with singular values near those planned for."""
@@ -58,7 +71,7 @@ class Plan:
 
 def plan(
     G: Tensor,
-    H: Curvature,
+    H: Curvature | str,
     tol: float,
     *,
     statistics: Method = "auto",
@@ -68,8 +81,12 @@ def plan(
 ) -> Plan:
     """The plan for G (B, m, n) whose Q has an error within tol where that can be had.
 
-    Statistics are in float32 first where tol allows it, and in float64 where that is not enough.
+    Statistics are in float32 first where tol allows it, and in float64 where that is not enough. Raises InputError for
+    a G of other dimensions, GrammarError for a text that is no H.
     """
+    if G.ndim != 3:
+        raise InputError(f"G has shape {tuple(G.shape)}: a plan is for a stack (B, m, n); use G[None] for one matrix")
+    H = as_curvature(H)
     if tol >= _FINE and G.dtype != torch.float64:
         made = _planned(G, H, tol, torch.float32, statistics, precisions, margin, previous)
         if all(map is None or map.error.total <= tol for map in made.compiled):
@@ -139,7 +156,8 @@ def solve_products(program: Program, tol: float, statistics: Method = "auto") ->
 
     The working precision is the cheapest whose rounding leaves the error within tol. g and sigma are what the
     statistics tell of the singular values of G and Q. The gap is that of σ on those statistics, and what an error of
-    that size can add to it at second order; it is an estimate. For an unbounded program no direction is computed.
+    that size can add to it at second order; it is an estimate. Under a wall Q may pass it by its error: value and gap
+    are then those of Q/(1 + error), which does not. For an unbounded program no direction is computed.
     """
     G, H, dim = program.G, program.H, program.dim
     batch, (m, n) = G.shape[:-2], G.shape[-2:]
@@ -158,8 +176,8 @@ def solve_products(program: Program, tol: float, statistics: Method = "auto") ->
         if lost[i]:
             Q[i], sigma[i], error[i] = math.nan, math.nan, math.inf
             gap[i], value[i] = math.inf, -math.inf if statuses[i] is Status.UNBOUNDED else math.nan
-        elif statuses[i] in (Status.OPTIMAL, Status.STALLED):
-            statuses[i] = Status.OPTIMAL if float(error[i]) <= tol else Status.STALLED
+        elif statuses[i] is Status.OPTIMAL and float(error[i]) > tol:
+            statuses[i] = Status.STALLED
     device = G.device
     held = torch.zeros(count, dtype=torch.bool) if found.flat is None else found.flat.held[:count]
     return Solution(
@@ -196,4 +214,8 @@ def _value(
     # ∇F = 0 at Q*, so what is between Q and the modelled σ costs ½ D ‖Q − Q*‖², D the largest second derivative; the
     # coupling of the singular values adds at most as much again.
     steep = e.stiffness.amax(-1).nan_to_num(0.0)
-    return e.value - gain, gap + steep * away.square()
+    gap = gap + steep * away.square()
+    if math.isfinite(H.wall):
+        inwards = 1 / (1 + error)
+        return e.value - inwards * gain, gap + (1 - inwards) * gain.abs()
+    return e.value - gain, gap

@@ -18,7 +18,7 @@ from icm.errors import InputError
 
 Name = Literal["auto", "direct", "gram"]
 
-GROWTH, WIDE_GROWTH, FINE_GROWTH = 80.0, 180.0, 2000.0
+GROWTH, WIDE_GROWTH, FINE_GROWTH = 80.0, 180.0, 1200.0
 """A stretch on one Gram matrix R ends before Π c_0² over all but its last factor exceeds this.
 
 R carries rounding errors of ε‖R‖ in its small eigenvalues, and each step R ← R q(R)² multiplies them by c_0², while the
@@ -32,8 +32,8 @@ at 256×1024.
 So 16 bits take GROWTH, and WIDE_GROWTH after the first stretch where G is wide (`WIDE`) and time is made of products of
 its long side: Polar Express's five then run as (2, 3). 256×1024, bfloat16, ‖Q̃ − Q‖_F/‖Q‖_F against the exact
 polynomial, direct, (2, 2, 1) and (2, 3): normal .009, .017, .022; condition 1e1 .011, .023, .025; 1e2 .026, .036, .076;
-1e3 .07, .07, .17; 1/i .021, .029, .034; the polynomial itself is .09 from the polar factor (1e3: .27). Finer precisions
-take FINE_GROWTH, (3, 2): float32, the same spectra, direct 3 to 6e-6, (3, 2) 4 to 8e-6, all on one R up to 1e-4.
+1e3 .07, .07, .17; 1/i .021, .029, .034; the polynomial itself is .09 from the polar factor (1e3: .27). float32
+takes FINE_GROWTH, (3, 2): the same spectra, direct 3 to 6e-6, (3, 2) 4 to 8e-6, all on one R up to 1e-4.
 """
 
 WIDE = 3.0
@@ -80,7 +80,8 @@ def choose(
         raise InputError(f"route={name!r}: choose 'auto', 'direct' or 'gram', or give a Route")
     m, n = shape
     gram = name == "gram" or (name == "auto" and n >= ASPECT * m)
-    limits = (GROWTH, WIDE_GROWTH if n >= WIDE * m else GROWTH) if dtype.itemsize == 2 else (FINE_GROWTH, FINE_GROWTH)
+    limits = (GROWTH, WIDE_GROWTH if dtype.itemsize == 2 and n >= WIDE * m else GROWTH)
+    limits = (FINE_GROWTH, FINE_GROWTH) if dtype == torch.float32 else limits
     segments = stretches(growths, *limits) if gram else (1,) * len(growths)
     panels = _panels(m, n, dtype, device)
     return Route(segments, 0 if traced else _chunk(m, n, dtype, device), panels)

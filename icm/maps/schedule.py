@@ -16,6 +16,8 @@ from icm.maps.products import Plan, plan
 from icm.maps.statistics import Method
 
 MARGIN = 1.2  # of ‖G‖₂ at the last refresh, up to which the compiled maps hold
+_SHRUNK = 0.25 / MARGIN  # of it, below which φ was solved for another G
+_LONGER = 1.5  # times ‖Q‖_F at the refresh: more is no answer
 _WITHIN = 0.9  # of that margin: what a probe of ‖G‖₂, which falls short of it, may find before φ is renewed
 
 
@@ -23,11 +25,13 @@ class Schedule:
     """Q ≈ argmin −Tr(QGᵀ) + E H(‖Qζ‖) for a stream of gradients G (…, m, n) of one shape, by matrix products.
 
     schedule(G) solves anew at calls 0, `refresh`, 2·`refresh`, …, and applies the φ last solved for in between. On
-    the CPU it also solves anew when ‖G‖₂, probed along the directions that were last found largest, comes near the end
-    of the domain that φ was compiled for (1.2 × the largest singular value then); on an accelerator, where looking at
-    a number stalls the queue, G is scaled down into that domain instead. `error` (…) is the bound of
-    ‖Q − Q*‖_F/‖Q*‖_F at the last refresh; between refreshes no bound is claimed. `tol` is the error asked for: None for
-    2e−2 in 16 bits and 1e−4 otherwise; the working precision is the cheapest that leaves the error within tol.
+    the CPU it also solves anew where that φ does not fit: ‖G‖₂, probed along its rows and the directions last found
+    largest, near the end of the domain that φ was compiled for (1.2 × the largest singular value then) or below a
+    quarter of it, or a ‖Q‖_F that this φ cannot give. On an accelerator, where looking at a number stalls the queue, G
+    is scaled down into the domain and Q to the largest length instead; a G that was 0 is answered by 0 until the next
+    refresh. `error` (…) is the bound of ‖Q − Q*‖_F/‖Q*‖_F at the last refresh; between refreshes no bound is claimed.
+    `tol` is the error asked for: None for 2e−2 in 16 bits and 1e−4 otherwise; the working precision is the cheapest
+    that leaves the error within tol. G is detached: no gradient flows through a schedule.
 
     Raises InputError for a `refresh` that is not an integer ≥ 1, for a tol that is not a number > 0, and for a G whose
     shape, dtype or device differs from the first one's; SolveError where the error misses tol and on_failure is
@@ -84,22 +88,20 @@ class Schedule:
                 f"G is {_kind(G)}, earlier ones {tuple(self._like[0])} {self._like[1]} on {self._like[2]}: make one "
                 "Schedule per shape"
             )
-        self._like = like
         flat = G.detach().reshape(-1, *G.shape[-2:])
-        if self._plan is None or self._age >= self.refresh:
-            self._renew(flat)
-        else:
-            flat = self._inside(flat)
-        assert self._plan is not None
+        due = self._plan is None or self._age >= self.refresh
+        Q = self._renewed(flat) if due else self._applied(flat)
+        self._like = like
         self._age += 1
         self.calls += 1
-        return self._plan(flat).reshape(G.shape)
+        return Q.reshape(G.shape)
 
     def renew(self) -> None:
         """Solve anew at the next call."""
         self._age = self.refresh
 
-    def _renew(self, G: Tensor) -> None:
+    def _renewed(self, G: Tensor) -> Tensor:
+        """Q from a new plan."""
         require_finite(G, "G")
         tol = self.tol
         if tol is None:
@@ -119,37 +121,54 @@ class Schedule:
         self._plan, self._age = made, 0
         self.refreshes += 1
         self._probe = _leading(G, made.domain.to(G.device))
+        return made(G)
 
-    def _inside(self, G: Tensor) -> Tensor:
-        """G, scaled down where it may leave the domain of φ; on the CPU φ is renewed instead."""
-        if self._plan is None or self._probe is None:
-            return G
-        domain = self._plan.domain.to(G.device)
+    def _applied(self, G: Tensor) -> Tensor:
+        """Q from the plan there is, renewed or held back where it does not fit G."""
+        made = self._plan
+        if made is None or self._probe is None:
+            return self._renewed(G)
+        domain, most = made.domain.to(G.device), (_LONGER * made.length).to(G.device)
         longest, self._probe = _stretch(G, domain, self._probe)
-        if G.device.type == "cpu":
-            if bool((longest > _WITHIN).any()):
-                self._renew(G)
-            return G
-        return G * (_WITHIN / longest).clamp(max=1.0).to(G.dtype)[:, None, None]
+        if G.device.type != "cpu":
+            Q = made(G * (_WITHIN / longest).clamp(max=1.0).to(G.dtype)[:, None, None])
+            size = torch.linalg.matrix_norm(Q.float())
+            return Q * (most.float() / size.clamp(min=1e-30)).clamp(max=1.0).to(G.dtype)[:, None, None]
+        # Written so that NaN does not pass.
+        fits = (longest <= _WITHIN) & ((longest >= _SHRUNK) | (domain == 0))
+        if not bool(fits.all()):
+            return self._renewed(G)
+        Q = made(G)
+        sizes = torch.linalg.matrix_norm(Q if Q.dtype == torch.float64 else Q.float()).double()
+        return Q if bool((sizes <= most).all()) else self._renewed(G)
 
 
 def _leading(G: Tensor, domain: Tensor) -> Tensor:
     """Directions (B, n, 1) near those of the largest singular values, by a few products with G."""
-    v = G.abs().amax(-2, keepdim=True).mT / domain[:, None, None].to(G.dtype)
-    v = v / v.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    v = torch.ones_like(G[:, :1].mT, dtype=_wide(G.dtype))
     for _ in range(6):
         v = _stretch(G, domain, v)[1]
     return v
 
 
 def _stretch(G: Tensor, domain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """‖G v‖/(domain ‖v‖) (B,) ≤ ‖G‖₂/domain, float32, and Gᵀ G v (B, n, 1) over its largest entry, in G's dtype."""
-    unit = (1 / domain)[:, None, None]
-    w = (G @ v) * unit.to(G.dtype)
-    length = torch.linalg.vector_norm(v.float(), dim=(-2, -1)).clamp(min=1e-30)
-    size = torch.linalg.vector_norm(w.float(), dim=(-2, -1)) / length
-    back = (G.mT @ w) * unit.to(G.dtype)
-    return size, back / back.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    """A lower bound of ‖G‖₂/domain (B,), from its longest row and ‖G v‖/‖v‖, and Gᵀ G v (B, n, 1) with the longest row
+    mixed in, over its largest entry."""
+    X = (G / domain.where(domain > 0, 1.0).to(_wide(G.dtype))[:, None, None]).to(_wide(G.dtype))
+    rows = torch.linalg.vector_norm(X, dim=-1)
+    longest, at = rows.max(-1)
+    w = X @ v
+    along = torch.linalg.vector_norm(w, dim=(-2, -1)) / torch.linalg.vector_norm(v, dim=(-2, -1)).clamp(min=1e-30)
+    row = X.gather(1, at[:, None, None].expand(-1, 1, X.shape[-1])).mT
+    back = X.mT @ w
+    back = back / back.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    back = back + 0.1 * row / row.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    found = torch.maximum(longest, along)
+    return found.masked_fill((domain == 0) & (found > 0), torch.inf).double(), back
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _kind(G: Any) -> str:

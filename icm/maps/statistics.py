@@ -13,6 +13,7 @@ from torch import Tensor
 
 from icm.errors import InputError
 from icm.maps.moments import chebyshev_moments, entries
+from icm.maps.norm_bounds import shrinkage
 
 Method = Literal["auto", "eigvalsh", "moments"]
 
@@ -69,8 +70,8 @@ def spectrum(
     k, inner = min(m, n), max(m, n)
     X = G.detach().reshape(-1, m, n)
     X = (X if m <= n else X.mT).to(dtype)
-    unit = torch.ldexp(torch.ones_like(X[:, 0, 0]), -torch.frexp(X.abs().amax((-2, -1)))[1])
-    X = X * unit[:, None, None]
+    unit = shrinkage(X, dtype)
+    X, unit = X * unit, unit[:, 0, 0]
     A = X @ X.mT
     eps = torch.finfo(dtype).eps
     rounding = _ROUNDING * eps * math.sqrt(k + inner)

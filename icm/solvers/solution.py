@@ -20,13 +20,13 @@ from icm.sphere import Law, law
 class Status(Enum):
     """How a solve ended, with a sentence each."""
 
-    OPTIMAL = "optimal: the gap, or for products the error of Q, is within the tolerance"
+    OPTIMAL = "optimal: the gap (for products the error of Q) is within the tolerance"
     SAMPLED = "optimal for the sampled objective; value and gap are those of the exact one"
     INACCURATE = "inaccurate: the reference solver itself reports a reduced accuracy on the sampled program"
     UNBOUNDED = "unbounded: the objective falls without end along the direction"
     UNDECIDED = "undecided: G meets the slope of H at infinity to within rounding, so the program may be unbounded"
     OVERFLOW = "overflow: the optimum is too large or too small for the number type; rescale G or H"
-    STALLED = "stalled: the gap, or for products the error of Q, is what could be reached, and above the tolerance"
+    STALLED = "stalled: the gap (for products the error of Q) is what could be reached, and above the tolerance"
 
     @property
     def answers(self) -> bool:
@@ -93,7 +93,7 @@ class Solution:
 
     @property
     def relative_gap(self) -> Float[Tensor, "*batch"]:
-        """gap / ⟨G, Q⟩ (…): the number that `tol` bounds; the gap itself at Q = 0, ∞ where there is no Q."""
+        """gap / ⟨G, Q⟩ (…): what `tol` bounds, but for products; the gap itself at Q = 0, ∞ where there is no Q."""
         gain = self.gain.detach()
         ratio = (self.gap / gain).where(gain != 0, self.gap)
         return ratio.where(~ratio.isnan(), math.inf)

@@ -75,6 +75,43 @@ def test_one_in_ten_thousand_in_float32(H: str, name: str, rng: torch.Generator)
     assert float(reported(solution)) <= 1e-4
 
 
+@pytest.mark.parametrize("scale", [1e60, 1e39, 1e-60])
+@pytest.mark.parametrize("H", ["r^2", "r^3", "wall(1)"])
+def test_scales_beyond_float32(H: str, scale: float, rng: torch.Generator) -> None:
+    G = scale * torch.randn(6, 8, dtype=torch.float64, generator=rng)
+    solution = icm.solve(G, H, method="products")
+    assert away(solution.Q, exact(G, H)) <= float(reported(solution)) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["condition 1e8", "1/i", "gaussian", "rank one"])
+@pytest.mark.parametrize("H", ["r^4", "r^6", "0.5*r^2 + 1e4*kink(0.02)"])
+@pytest.mark.parametrize("k", [4, 16])
+def test_steep_maps_of_few_singular_values_in_16_bits(H: str, name: str, k: int, rng: torch.Generator) -> None:
+    """Where rounding is concentrated in few entries, and where factors of high degree would round most."""
+    for tol in (2e-2, 5e-2):
+        for dtype in (torch.float32, torch.bfloat16):
+            G = with_spectrum(spectra(k, rng)[name] * 100, k, k, rng).to(dtype)
+            solution = icm.solve(G, H, method="products", tol=tol, on_failure="return")
+            assert away(solution.Q, exact(G, H)) <= float(reported(solution)), (tol, dtype)
+
+
+def test_equal_entries_round_alike() -> None:
+    for c in (1.0, 0.37, 123.4):
+        G = torch.full((8, 8), c, dtype=torch.bfloat16)
+        solution = icm.solve(G, "r^3", method="products", on_failure="return")
+        assert away(solution.Q, exact(G, "r^3")) <= float(reported(solution))
+
+
+def test_under_a_wall_what_is_brought_inside_has_the_value(rng: torch.Generator) -> None:
+    G = torch.randn(6, 4, dtype=torch.float64, generator=rng)
+    for tol in (1e-2, 1e-4):
+        solution = icm.solve(G, "0.1*r^2 + kink(1) + wall(1.2)", method="products", tol=tol)
+        F = float(Program(G, solution.curvature).objective(solution.Q / (1 + float(reported(solution)))))
+        best = float(icm.solve(G, solution.curvature).value)
+        assert F - best <= float(solution.gap)
+        assert float(solution.value) >= best - 1e-12
+
+
 @pytest.mark.parametrize("scale", [1e20, 1e-20])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("H", ["r^3", "wall(1)"])

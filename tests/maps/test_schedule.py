@@ -66,6 +66,58 @@ def test_a_new_direction_that_outgrows_the_domain(rng: torch.Generator) -> None:
     assert schedule.refreshes > 1
 
 
+def test_a_spike_in_a_direction_never_seen(rng: torch.Generator) -> None:
+    schedule = Schedule("r^2 + r^4", refresh=100, tol=1e-3)
+    G = torch.zeros(16, 16)
+    G[0, 0] = 1.0
+    schedule(G)
+    G[5, 5] = 20.0
+    assert away(schedule(G), G, "r^2 + r^4") <= float(schedule.error)
+    grown = torch.randn(16, 16, dtype=torch.float64, generator=rng)
+    for step in range(40):
+        u, v = (torch.randn(*shape, dtype=torch.float64, generator=rng) for shape in ((16, 1), (1, 16)))
+        grown = grown + 0.3 * step * u @ v
+        Q = schedule(grown.float())
+        assert float(Q.norm()) <= 1.6 * float(icm.solve(grown, "r^2 + r^4").Q.norm())
+    assert schedule.refreshes < 41
+
+
+def test_gradients_that_begin_at_zero(rng: torch.Generator) -> None:
+    G = drift(1, 0.1, rng)[0]
+    for H, small in (("r^2 + r^4", 0 * G), ("r + r^2", 1e-4 * G)):
+        schedule = Schedule(H, refresh=100, tol=1e-3)
+        assert torch.equal(schedule(small), torch.zeros_like(G))
+        assert torch.equal(schedule(small), torch.zeros_like(G))
+        assert schedule.refreshes == 1
+        assert away(schedule(100 * G), 100 * G, H) <= float(schedule.error)
+
+
+def test_a_gradient_that_shrinks_or_is_not_finite(rng: torch.Generator) -> None:
+    schedule = Schedule("r^2 + r^4", refresh=100, tol=1e-3)
+    G = drift(1, 0.1, rng)[0]
+    schedule(G)
+    assert away(schedule(1e-3 * G), 1e-3 * G, "r^2 + r^4") <= float(schedule.error)
+    bad = (1e-3 * G).clone()
+    bad[3, 4] = float("nan")
+    with pytest.raises(InputError, match="non-finite"):
+        schedule(bad)
+
+
+def test_half_precision_probes_do_not_overflow(rng: torch.Generator) -> None:
+    for G in (1e-4 * torch.randn(24, 32, generator=rng), 2000 * torch.ones(24, 32)):
+        schedule = Schedule("r^2 + r^4", refresh=100, tol=5e-2)
+        schedule(G.half())
+        assert away(schedule((1.001 * G).half()), (1.001 * G).half(), "r^2 + r^4") <= 5e-2
+        assert schedule.refreshes == 1
+
+
+def test_a_first_call_that_fails_fixes_no_shape(rng: torch.Generator) -> None:
+    schedule = Schedule("r^3")
+    with pytest.raises(InputError, match="non-finite"):
+        schedule(torch.full((4, 4), float("nan")))
+    assert schedule(torch.eye(6)).shape == (6, 6)
+
+
 def test_renew(rng: torch.Generator) -> None:
     schedule = Schedule("r^3", refresh=100)
     G = drift(1, 0.1, rng)[0]

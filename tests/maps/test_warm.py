@@ -32,7 +32,8 @@ def test_near_and_far_neighbours_lead_to_the_same(H: str, rng: torch.Generator) 
 
 def test_where_there_is_no_neighbour(rng: torch.Generator) -> None:
     g = torch.rand(2, 30, dtype=torch.float64, generator=rng).sort(-1, descending=True).values
-    for near in ([None, None], [sign(), sign()], [None, sign()]):
+    neighbours: list[list[ScalarMap | None]] = [[None, None], [sign(), sign()], [None, sign()]]
+    for near in neighbours:
         found = solve_near(g, 30, icm.parse("r^3"), 1e-9, 30, 1e300, near)
         assert torch.allclose(found.sigma, cold(g, "r^3").sigma, rtol=1e-6)
 

@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/output"), help="folder of the JSON files")
     parser.add_argument("--device", default=None, help="of maps and solve: cpu or cuda; a GPU if there is one")
     parser.add_argument("--threads", type=int, default=None, help="that torch uses; its own choice by default")
+    parser.add_argument("--budget", type=float, default=None, help="seconds for each run of maps and solve; 3 to 10")
+    parser.add_argument("--most", type=float, default=None, help="operations of the largest case of maps and solve")
     parser.add_argument("--keep", metavar="NAME", help="write the tables of maps and solve into docs/speed.md")
     options = parser.parse_args(arguments)
     if unknown := set(options.parts) - set(PARTS):
@@ -111,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     measured: dict[str, Any] = {}
     for part in ("maps", "solve"):
         if part in parts:
-            measured[part] = _part(part).run(options.quick, device)
+            measured[part] = _part(part).run(options.quick, device, options.budget, options.most)
             failed |= not _report(console, summary, measured[part]["bars"], measured[part]["missing"])
             _write(options.out / f"{part}.json", measured[part])
     if "tradeoff" in parts:

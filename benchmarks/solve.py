@@ -26,6 +26,7 @@ import icm
 from benchmarks.machine import DTYPES
 from benchmarks.peers import newton_schulz
 from benchmarks.timing import Timing, interleaved
+from benchmarks.work import newton_schulz_flops
 
 CURVATURES = {"kink": "0.5*r^2 + 10*kink(1)", "steep kink": "0.5*r^2 + 100*kink(1)", "quartic": "r^2 + r^4"}
 CALLS = 10
@@ -38,11 +39,14 @@ _SIZES_GPU = (*_SIZES, (4096, 4096, 1), (1024, 1024, 64))
 Row = dict[str, Any]
 
 
-def run(quick: bool = False, device: str = "cpu") -> dict[str, Any]:
+def run(
+    quick: bool = False, device: str = "cpu", budget: float | None = None, most: float | None = None
+) -> dict[str, Any]:
     """{"rows", "bars", "missing"}; `quick`: 256 × 256 alone, few rounds."""
     gpu = device.startswith("cuda")
     rounds = 3 if quick else 9
     sizes = _SIZES[:1] if quick else _SIZES_GPU if gpu else _SIZES
+    sizes = [size for size in sizes if most is None or newton_schulz_flops(*size) <= most]
     precisions = ("bf16", "fp16", "fp32") if gpu else ("bf16", "fp32")
     rows: list[Row] = []
     missing: dict[str, None] = {}
@@ -52,7 +56,7 @@ def run(quick: bool = False, device: str = "cpu") -> dict[str, Any]:
     if not quick:
         cases += [((1024, 1024, 1), precision, name, True) for precision in precisions for name in CURVATURES]
     for (m, n, batch), precision, name, steep in track(cases, description="products  "):
-        new, why = by_products(m, n, batch, precision, name, rounds, device, 0.5 if quick else 6.0, steep)
+        new, why = by_products(m, n, batch, precision, name, rounds, device, budget or (0.5 if quick else 6.0), steep)
         rows += new
         missing |= dict.fromkeys(why)
     if gpu:

@@ -11,8 +11,8 @@ without rounding, within 5 %: without such a line the fastest would be one that 
 
 Bars, each at an error at most 5 % above that of five Polar Express steps, exact or by another in this precision
 single   time over that of the fastest peer, single matrices: at most 1.05
-batch    time over that of torch.optim.Muon's loop, 64 matrices, bf16: at 256 × 1024 at most 0.7 (GPU 0.5),
-         at 256 × 256 at most 1.0 (GPU 0.7)
+batch    time over that of torch.optim.Muon's loop, 64 matrices, bf16: at 256 × 1024 at most 0.7,
+         at 256 × 256 at most 1.0 (GPU 0.5)
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def best_composition(
     """A composition p of odd polynomials of these degrees with max |p − φ| on [lower, 1] least, as far as found.
 
     φ maps float64 tensors in [0, 1] to φ(x) ≥ 0, nondecreasing. On [0, lower) p stays within the same error of
-    [0, φ(lower)], and on (1, 1.01] of [0, 1.1 φ(1)]. With `monotone`, p' > 0 on [0, 1]. The problem is not convex: many
+    [0, φ(lower)], and on (1, 1.01] of [0.5 φ(1), 1.1 φ(1)]. With `monotone`, p' > 0 on [0, 1]. The problem is not convex: many
     starts, in proportion to `tries`, are screened by least squares, the best are carried on to the maximum norm, and
     the very best polished by linear programmes (`icm.maps.minimax`), a second or two in all. More than five factors
     are found by adding one at a time, seconds each, so that the error falls with each. From a `start`, the
@@ -83,7 +83,7 @@ def refine(
 
     Levenberg–Marquardt on Σ |w_i (p(x_i) − y_i)|^k, w = 1 without `weights`, for k = 2 and then rising powers, at most
     `rounds` steps each: the Newton step of the power is the weighted Gauss–Newton step, weights |r|^{k−2}, divided by
-    k − 1. At x < lower the residual is what p lacks of [0, y(lower)], at x > 1 of [0, 1.1 y(1)]. Where `monotone` is
+    k − 1. At x < lower the residual is what p lacks of [0, y(lower)], at x > 1 of [0.5 y(1), 1.1 y(1)]. Where `monotone` is
     asked, a start that is not is made so first. A start that leads nowhere has error ∞.
     """
     model = _Model(x, y, [len(factor) - 1 for factor in start], monotone, lower, weights)
@@ -184,7 +184,7 @@ class _Model:
         below, above = int(np.searchsorted(x, lower)), int(np.searchsorted(x, 1.0, "right"))
         self.low, self.high = y.copy(), y.copy()
         self.low[:below], self.high[:below] = 0.0, y[min(below, len(y) - 1)]
-        self.low[above:], self.high[above:] = 0.0, _TAME * y[above - 1]
+        self.low[above:], self.high[above:] = 0.5 * y[above - 1], _TAME * y[above - 1]
         self.free = below > 0 or above < len(x)
 
     def parameters(self, factors: Sequence[Array]) -> Array:

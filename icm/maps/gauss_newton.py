@@ -38,8 +38,8 @@ def best_composition(
     """A composition p of odd polynomials of these degrees with max |p − φ| on [lower, 1] least, as far as found.
 
     φ maps float64 tensors in [0, 1] to φ(x) ≥ 0, nondecreasing. On [0, lower) p stays within the same error of
-    [0, φ(lower)], and on (1, 1.01] of [0.5 φ(1), 1.1 φ(1)]. With `monotone`, p' > 0 on [0, 1]. The problem is not convex: many
-    starts, in proportion to `tries`, are screened by least squares, the best are carried on to the maximum norm, and
+    [0, φ(lower)], and on (1, 1.01] of [0.5 φ(1), 1.1 φ(1)]. With `monotone`, p' > 0 on [0, 1]. The problem is not
+    convex: many starts, in proportion to `tries`, are screened by least squares, the best are carried on to the maximum norm, and
     the very best polished by linear programmes (`icm.maps.minimax`), a second or two in all. More than five factors
     are found by adding one at a time, seconds each, so that the error falls with each. From a `start`, the
     optimum for a similar φ, `refine` alone is run, some milliseconds. `nodes`: points of [0, 1] where φ is looked at,
@@ -83,8 +83,8 @@ def refine(
 
     Levenberg–Marquardt on Σ |w_i (p(x_i) − y_i)|^k, w = 1 without `weights`, for k = 2 and then rising powers, at most
     `rounds` steps each: the Newton step of the power is the weighted Gauss–Newton step, weights |r|^{k−2}, divided by
-    k − 1. At x < lower the residual is what p lacks of [0, y(lower)], at x > 1 of [0.5 y(1), 1.1 y(1)]. Where `monotone` is
-    asked, a start that is not is made so first. A start that leads nowhere has error ∞.
+    k − 1. At x < lower the residual is what p lacks of [0, y(lower)], at x > 1 of [0.5 y(1), 1.1 y(1)]. Where
+    `monotone` is asked, a start that is not is made so first. A start that leads nowhere has error ∞.
     """
     model = _Model(x, y, [len(factor) - 1 for factor in start], monotone, lower, weights)
     with np.errstate(all="ignore"):

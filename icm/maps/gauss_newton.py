@@ -37,13 +37,13 @@ def best_composition(
 ) -> Composition:
     """A composition p of odd polynomials of these degrees with max |p − φ| on [lower, 1] least, as far as found.
 
-    φ maps float64 tensors in [0, 1] to φ(x) ≥ 0, nondecreasing. On [0, lower) p stays within the same error of
-    [0, φ(lower)], and on (1, 1.01] of [0.5 φ(1), 1.1 φ(1)]. With `monotone`, p' > 0 on [0, 1]. The problem is not
-    convex: many starts, in proportion to `tries`, are screened by least squares, the best are carried on to the maximum norm, and
-    the very best polished by linear programmes (`icm.maps.minimax`), a second or two in all. More than five factors
-    are found by adding one at a time, seconds each, so that the error falls with each. From a `start`, the
-    optimum for a similar φ, `refine` alone is run, some milliseconds. `nodes`: points of [0, 1] where φ is looked at,
-    spread over x, log x, φ(x) and the bends of φ alike.
+    φ maps float64 tensors in [0, 1] to φ(x) ≥ 0, nondecreasing. On [0, lower) p stays within the same error of [0,
+    φ(lower)], and on (1, 1.01] of [0.5 φ(1), 1.1 φ(1)]. With `monotone`, p' > 0 on [0, 1]. The problem is not convex:
+    many starts, in proportion to `tries`, are screened by least squares, the best are carried on to the maximum norm,
+    and the very best polished by linear programmes (`icm.maps.minimax`), a second or two in all. More than five factors
+    are found by adding one at a time, seconds each, so that the error falls with each. From a `start`, the optimum for
+    a similar φ, `refine` alone is run, some milliseconds. `nodes`: points of [0, 1] where φ is looked at, spread over
+    x, log x, φ(x) and the bends of φ alike.
 
     Raises InputError for a start of other degrees.
     """

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icm.maps.composition import Composition
+from icm.maps.composition import Composition, products
 from icm.maps.error import Error, fit_error, rounding_error
 from icm.maps.gauss_newton import refine
 from icm.maps.greedy import best_polar
@@ -127,11 +127,6 @@ def compile_map(
         return min(enough, key=_cost)
     best = min(found, key=lambda one: one.error.total)
     return replace(best, error=replace(best.error, fit=fit_error(best.composition, phi, domain, spectrum)))
-
-
-def products(degrees: Sequence[int]) -> int:
-    """Matrix products of one application: (d + 1)/2 for factors of degree d up to 7, 4 for degree 9."""
-    return sum(4 if degree == 9 else (degree + 1) // 2 for degree in degrees)
 
 
 def precisions_for(dtype: torch.dtype, device: torch.device) -> tuple[Precision, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,11 @@ class Composition:
     def then(self, last: Composition) -> Composition:
         """last ∘ self."""
         return Composition((*self.factors, *last.factors))
+
+
+def products(degrees: Sequence[int]) -> int:
+    """Matrix products of one application: (d + 1)/2 for factors of degree d up to 7, 4 for degree 9."""
+    return sum(4 if degree == 9 else (degree + 1) // 2 for degree in degrees)
 
 
 def horner(coefficients: tuple[float, ...], y: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from icm.arrays import to_tensor
 from icm.errors import InputError
 from icm.maps import cache as disk
 from icm.maps.certificate import Certificate, certify
-from icm.maps.composition import Composition
+from icm.maps.composition import Composition, products
 from icm.maps.polynomial import Precision, apply
 from icm.maps.routes import Name, Route
 from icm.maps.scalar import ScalarMap
@@ -85,7 +85,7 @@ class PolynomialMap:
     @property
     def products(self) -> int:
         """Matrix products that one application takes, factor by factor: 2, 3, 4, 4 for degrees 3, 5, 7, 9."""
-        return sum(_products(degree) for degree in self.composition.degrees)
+        return products(self.composition.degrees)
 
     def table(self) -> str:
         """Degrees, products, coefficients and certificate, as text."""
@@ -177,10 +177,6 @@ def _unit(phi: ScalarMap) -> ScalarMap:
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.itemsize >= 4 else torch.float32
-
-
-def _products(degree: int) -> int:
-    return {1: 0, 3: 2, 5: 3}.get(degree, 4)
 
 
 def _kind(G: Any) -> str:

@@ -57,15 +57,9 @@ class Plan:
     def __call__(self, G: Tensor) -> Tensor:
         """Q (B, m, n) for G (B, m, n) with singular values near those planned for."""
         Q = torch.zeros_like(G)
-        groups: dict[int, list[int]] = {}
         for i, map in enumerate(self.compiled):
-            groups.setdefault(id(map), []).append(i)
-        for rows in groups.values():
-            map = self.compiled[rows[0]]
             if map is not None:
-                if len(rows) == len(G):
-                    return map(G)
-                Q[rows] = map(G[rows])
+                Q[i] = map(G[i])
         return Q
 
 

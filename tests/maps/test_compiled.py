@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from icm.maps.compiled import COST, compile_map, products
+from icm.maps.compiled import COST, compile_map
+from icm.maps.composition import products
 from icm.maps.error import Error, spread
 from icm.maps.scalar import ScalarMap, sign
 from icm.maps.statistics import Spectrum, representatives, spectrum

@@ -11,6 +11,7 @@ from icm.maps.increasing import best_increasing
 from icm.maps.iterations import NAMES, known, source
 from icm.maps.map import PolynomialMap
 from icm.maps.norm_bounds import bound, lower_bound
+from icm.maps.polar_factor import orthogonalize
 from icm.maps.polynomial import apply, apply_coefficients
 from icm.maps.products import Plan, plan, solve_products
 from icm.maps.remez import best_odd
@@ -48,6 +49,7 @@ __all__ = [
     "is_increasing",
     "known",
     "lower_bound",
+    "orthogonalize",
     "plan",
     "polar",
     "sign",

@@ -38,12 +38,13 @@ from torch import Tensor
 
 from icm.errors import DtypeError, InputError
 from icm.maps.composition import Composition
+from icm.maps.iteration import Factor, deferred, growths, iterated, stretched
 from icm.maps.norm_bounds import shrinkage
 from icm.maps.routes import Name, Route, choose
 from icm.maps.symmetric import Products, cuda_products
 
 Precision = Literal["bf16", "fp16", "tf32", "fp32", "fp64"]
-Factor = Sequence[Any]  # (c_0, …, c_q), as numbers or as tensors of shape (1,)
+Scale = Float[Tensor, "..."] | float | Literal["gram"] | None
 
 _DTYPES = {
     "bf16": torch.bfloat16,
@@ -58,17 +59,19 @@ _LIFT = 8.0  # float16 keeps 8X, so that entries of X and XXᵀ, about 1/√(mn)
 def apply(
     composition: Composition,
     G: Float[Tensor, "*b m n"],
-    scale: Float[Tensor, "..."] | float | None = None,
+    scale: Scale = None,
     precision: Precision | None = None,
     route: Name | Route = "auto",
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*b m n"]:
-    """U p(g/s) Vᵀ for G = U diag(g) Vᵀ, in G's shape and dtype; 0 for G = 0.
+    """U p(g/s) Vᵀ for G = U diag(g) Vᵀ, in G's shape, in `dtype` (None: G's); 0 for G = 0.
 
-    `scale`: s ≥ ‖G‖₂, one for all matrices or of shape (*b) (`icm.maps.bound` has some); None for ‖G‖_F. G may be of
-    any size that its dtype holds, subnormal entries aside. `precision`: what products are computed and stored in;
-    None for G's own. "fp16" without a GPU is float32 rounded to float16 wherever a GPU would store it, as fast as
-    float32; "tf32" is float32 outside CUDA, and within torch.compile follows torch.backends. `route`: "auto" by
-    shape, dtype and device, or "direct", "gram" or an `icm.maps.routes.Route`.
+    `scale`: s ≥ ‖G‖₂, one for all matrices or of shape (*b) (`icm.maps.bound` has some); None for ‖G‖_F; "gram" for
+    ‖GGᵀ‖_F^{1/2}, at most ‖G‖_F and 2 to 5 times less where many singular values are alike, which the first product
+    tells. G may be of any size that its dtype holds, subnormal entries aside. `precision`: what products are computed
+    and stored in; None for G's own. "fp16" without a GPU is float32 rounded to float16 wherever a GPU would store it,
+    as fast as float32; "tf32" is float32 outside CUDA, and within torch.compile follows torch.backends. `route`: "auto"
+    by shape, dtype and device, or "direct", "gram" or an `icm.maps.routes.Route`.
 
     Nothing here waits for a GPU, and shapes are static: torch.compile(fullgraph=True) and CUDA graphs take it. Each
     composition is compiled anew, though; `apply_coefficients` takes coefficients that change. Entries that are not
@@ -78,152 +81,150 @@ def apply(
     dimensions, an unknown precision or route, or a scale that does not fit.
     """
     lift = _lift(G, precision)
-    return _applied(_simplified(composition.factors, lift), lift, G, scale, precision, route)
+    return _applied([_simplified(composition.factors, lift)], lift, G, scale, precision, route, dtype)
+
+
+def apply_either(
+    short: Composition,
+    long: Composition,
+    gain: float,
+    G: Float[Tensor, "*b m n"],
+    precision: Precision | None = None,
+    route: Name | Route = "auto",
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "*b m n"]:
+    """`apply` at scale "gram": of `short` where ‖G‖_F ≥ gain · ‖GGᵀ‖_F^{1/2}, of `long` elsewhere.
+
+    Which it is, the first product tells, and is looked at: of the matrices that share it, the least gain decides.
+    Raises as `apply`.
+    """
+    lift = _lift(G, precision)
+    both = [_simplified(p.factors, lift) for p in (short, long)]
+    return _applied(both, lift, G, "gram", precision, route, dtype, gain)
 
 
 def apply_coefficients(
-    coefficients: Float[Tensor, "T q"],
+    coefficients: Float[Tensor, "*c T q"],
     G: Float[Tensor, "*b m n"],
-    scale: Float[Tensor, "..."] | float | None = None,
+    scale: Scale = None,
     precision: Precision | None = None,
     route: Name | Route = "auto",
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*b m n"]:
-    """`apply` for factors given as rows (c_0, …, c_q) of a tensor on G's device, zeros at the end for lower degrees.
+    """`apply` for factors given as rows (c_0 ≠ 0, …, c_q) of a tensor on G's device, zeros at the end for lower
+    degrees: one composition for all matrices, (T, q + 1), or one each, (*b, T, q + 1).
 
-    New numbers in it cause no compilation and no wait. q(R) is evaluated by Horner's rule with the coefficients on
-    the diagonal, as the library's products take α and β as numbers only: one more pass over R per factor (fused by
-    torch.compile) and up to 2.5 times the rounding error of `apply` in bfloat16. "gram" cannot see the growth of R's
-    rounding errors and takes factors in pairs, right for Π c_0² ≤ 80 within a pair but for its last.
+    New numbers in it cause no compilation and no wait, and a stack whose matrices each have their own is still one
+    product per step: X/Π c_0 is iterated, as X̂ + S X̂ with S = Σ_{i ≥ 1} (c_i/c_0) (Π c_0)^{2i} R̂^i, so that the numbers
+    α and β that the library's products take are 1 for all. That is q more passes over R per factor, fused by
+    torch.compile. "gram" cannot see the growth of R's rounding errors and takes factors in pairs, right for Π c_0² ≤ 80
+    within a pair but for its last. On a CPU, where reading a number waits for nothing, this is `apply`, one by one.
 
-    Raises as `apply`, and InputError for fewer than two columns.
+    Raises as `apply`, and InputError for coefficients of another shape.
     """
-    if coefficients.ndim != 2 or coefficients.shape[0] < 1 or coefficients.shape[1] < 2:
-        raise InputError(f"coefficients of shape {tuple(coefficients.shape)}: give (T, q + 1) with T ≥ 1 and q ≥ 1")
-    lift = _lift(G, precision)
-    wide = coefficients.to(torch.float64 if _kind(G, precision) == torch.float64 else torch.float32)
-    count, terms = coefficients.shape
-    last = [1.0] * (count - 1) + [1 / lift]
-    factors = [[wide[t, i : i + 1] * last[t] for i in range(terms)] for t in range(count)]
-    return _applied(factors, lift, G, scale, precision, route)
+    batch = G.shape[:-2]
+    if coefficients.ndim < 2 or coefficients.shape[-2] < 1 or coefficients.shape[-1] < 2:
+        raise InputError(f"coefficients of shape {tuple(coefficients.shape)}: give (…, T, q + 1) with T ≥ 1 and q ≥ 1")
+    if coefficients.ndim > 2 and coefficients.shape[:-2] != batch:
+        raise InputError(
+            f"coefficients of shape {tuple(coefficients.shape)} for matrices {tuple(batch)}: one (T, q + 1) for all, "
+            "or one for each"
+        )
+    lift, kind = _lift(G, precision), _kind(G, precision)
+    if G.device.type == "cpu" and not torch.compiler.is_compiling():
+        if coefficients.ndim == 2:
+            return apply(_composition(coefficients), G, scale, precision, route, dtype)
+        numbers = coefficients.reshape(-1, *coefficients.shape[-2:])
+        sizes = scale if scale is None or isinstance(scale, str) else _sizes(scale, G, kind)
+        Q = torch.empty_like(G, dtype=dtype, memory_format=torch.contiguous_format).view(-1, *G.shape[-2:])
+        for i, X in enumerate(G.reshape(Q.shape)):
+            size = sizes[i, 0, 0] if isinstance(sizes, Tensor) else sizes
+            Q[i] = apply(_composition(numbers[i]), X, size, precision, route, dtype)
+        return Q.view(G.shape)
+    wide = coefficients.to(torch.float64 if kind == torch.float64 else torch.float32)
+    wide = wide.reshape(-1, *wide.shape[-2:]) if coefficients.ndim > 2 else wide
+    short = kind == torch.float16 and not isinstance(route, Route)  # X/Π c_0 would leave its range
+    factors = deferred(wide, kept=short)
+    factors[-1] = [factors[-1][0] / lift]
+    return _applied([factors], lift, G, scale, precision, "direct" if short else route, dtype)
+
+
+def _composition(rows: Tensor) -> Composition:
+    return Composition(tuple(tuple(row) for row in rows.tolist()))
 
 
 def _applied(
-    factors: Sequence[Factor],
+    candidates: Sequence[Sequence[Factor]],
     lift: float,
     G: Tensor,
-    scale: Tensor | float | None,
+    scale: Scale,
     precision: Precision | None,
     route: Name | Route,
+    dtype: torch.dtype | None,
+    gain: float = 0.0,
 ) -> Tensor:
-    kind, device = _kind(G, precision), G.device.type
+    """The last of the candidates, or the first where ‖G‖_F is at least `gain` times the scale "gram"."""
+    kind, device, dtype = _kind(G, precision), G.device.type, dtype or G.dtype
     if G.numel() == 0:
-        return torch.zeros_like(G)
+        return torch.zeros_like(G, dtype=dtype)
     m, n = sorted(G.shape[-2:])
     traced = torch.compiler.is_compiling()
-    linear = len(factors[0]) == 1
-    growths = [] if linear else [c[0] if isinstance(c[0], float) else None for c in factors]
-    plan = choose(route, (m, n), growths, kind, device, traced)
+    plans = [choose(route, (m, n), growths(factors), kind, device, traced) for factors in candidates]
+    plan = plans[-1]
     multiply = Products(plan.panels, half=kind == torch.float16 and device == "cpu")
-    sizes = _sizes(scale, G, kind)
-    tall = G.shape[-2] > G.shape[-1]
+    sizes = _sizes(None if scale == "gram" else scale, G, kind)
+    tall, unit = G.shape[-2] > G.shape[-1], lift**-2
 
     def mapped(X: Tensor, size: Tensor | None) -> Tensor:
-        X = _normalised(X.mT if tall else X, size, kind, lift, traced)
-        X = X * factors[0][0] if linear else _iterated(multiply.stored(X), factors, plan.segments, multiply, lift**-2)
+        X = X.mT if tall else X
+        if scale != "gram":
+            X = multiply.stored(_normalised(X, size, kind, lift, traced))
+            X = iterated(X, candidates[-1], plan.segments, multiply, unit)
+            return X.mT if tall else X
+        X, R, share, inside = _gram_scaled(X, kind, lift, multiply, traced)
+        chosen = 0 if gain and bool((share <= gain**-2).all()) else -1
+        factors = candidates[chosen] if inside == 1 else stretched(candidates[chosen], inside)
+        X = iterated(X, factors, plans[chosen].segments, multiply, unit, R)
         return X.mT if tall else X
 
     G = G.detach()
     with _cuda_precision(precision, device, traced):
         if G.ndim == 2:
-            return mapped(G, None if sizes is None else sizes[0]).to(G.dtype).contiguous()
+            return mapped(G, None if sizes is None else sizes[0]).to(dtype).contiguous()
         stack = G.reshape(-1, *G.shape[-2:])
-        chunk = plan.chunk or len(stack)
+        chunk = 1 if tall and plan.chunk else plan.chunk or len(stack)
         if chunk >= len(stack):
-            return mapped(stack, sizes).to(G.dtype).contiguous().view(G.shape)
-        out = torch.empty_like(stack, memory_format=torch.contiguous_format)
+            return mapped(stack, sizes).to(dtype).contiguous().view(G.shape)
+        out = torch.empty_like(stack, dtype=dtype, memory_format=torch.contiguous_format)
         for start in range(0, len(stack), chunk):
             part = start if chunk == 1 else slice(start, start + chunk)
             out[part] = mapped(stack[part], None if sizes is None else sizes[part])
     return out.view(G.shape)
 
 
-def _iterated(X: Tensor, factors: Sequence[Factor], segments: Sequence[int], multiply: Products, unit: float) -> Tensor:
-    """The factors in turn; here and below R = XXᵀ is kept 1/unit times larger than what the polynomials take."""
-    start = 0
-    for length in segments:
-        X = _stretch(X, factors[start : start + length], multiply, unit)
-        start += length
-    return X
-
-
-def _stretch(X: Tensor, factors: Sequence[Factor], multiply: Products, unit: float) -> Tensor:
-    """Π q_t(R_t) X, R_{t+1} = q_t(R_t)² R_t from R_1 = XXᵀ; a single factor acts on X itself."""
+def _gram_scaled(
+    X: Tensor, kind: torch.dtype, lift: float, multiply: Products, traced: bool
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """(X', R, share, inside): X · lift/s for s = ‖XXᵀ‖_F^{1/2} is `inside` · X', R = X'X'ᵀ, share = (s/‖X‖_F)²."""
+    looks = X.device.type == "cpu" and not traced
+    if looks and X.ndim == 2 and kind != torch.float16:
+        # A single matrix: what divides it goes into the coefficients, and mostly no pass over it is needed.
+        for Y in (X.to(kind), None):
+            Y = (X * shrinkage(X, kind if kind.itemsize > 2 else torch.float32)).to(kind) if Y is None else Y
+            R = multiply.symmetric(Y, Y.mT)
+            size = float(_norm(R))
+            if 1e-18 < size < 1e18:
+                return Y, R, size / R.diagonal().sum(dtype=torch.float32), size**-0.5
+    X = multiply.stored(_normalised(X, None, kind, lift, traced))
     R = multiply.symmetric(X, X.mT)
-    first = factors[0]
-    if len(factors) == 1 and len(first) == 2 and not isinstance(first[0], Tensor):
-        return multiply(R, X, X, beta=first[0], alpha=first[1] * unit)
-    S, c = _above(R, first, multiply, unit)
-    if len(factors) == 1:
-        return multiply(S, X, X, beta=c) if c else multiply(S, X)
-    W = S.clone()
-    W.diagonal(dim1=-2, dim2=-1).add_(c)
-    W = multiply.stored(W)
-    for factor in factors[1:]:
-        for _ in range(2):
-            R = multiply.symmetric(S, R, R, beta=c) if c else multiply.symmetric(S, R)
-        S, c = _above(R, factor, multiply, unit)
-        W = multiply.symmetric(S, W, W, beta=c) if c else multiply.symmetric(S, W)
-    return multiply(W, X)
+    share = _norm(R) / lift**2
+    scale = share.where(share > 0, 1.0)[..., None, None]
+    X, R = (multiply.stored((A / b).to(A.dtype)) for A, b in ((X, scale.sqrt()), (R, scale)))
+    return X, R, share, 1.0
 
 
-def _above(R: Tensor, c: Factor, multiply: Products, unit: float) -> tuple[Tensor, float]:
-    """(S, c) with q(R) = S + cI: (Σ_{i ≥ 1} c_i R^i, c_0), so that no c_0 is rounded into a diagonal, or (q(R), 0)."""
-    if isinstance(c[0], Tensor):
-        return _horner(R, c, multiply, unit), 0.0
-    if len(c) == 2:
-        return multiply.stored(_scaled(R, c[1] * unit)), c[0]
-    if len(c) == 5:
-        B = multiply.symmetric(R, R)
-        first, alpha = _sum(B, c[4] * unit**4, R, c[3] * unit**3)
-        rest, beta = _sum(B, c[2] * unit**2, R, c[1] * unit)
-        # (c₄B + c₃R + c₂I)B + c₁R, as α(B + (c₃/c₄)R)B + β(B + (c₁/c₂)R) or with the other ratios
-        return multiply.symmetric(multiply.stored(first), B, multiply.stored(rest), beta=beta, alpha=alpha), c[0]
-    S = multiply.symmetric(R, R, R, beta=c[-2] * unit, alpha=c[-1] * unit**2)
-    for x in c[-3:0:-1]:
-        S = multiply.symmetric(S, R, R, beta=x * unit, alpha=unit)
-    return S, c[0]
-
-
-def _sum(A: Tensor, a: float, B: Tensor, b: float) -> tuple[Tensor, float]:
-    """(C, γ) with γC = aA + bB, in one pass, γ the larger of a and b."""
-    if abs(a) >= abs(b):
-        return (_added(A, B, b / a) if b else A), a
-    return _added(B, A, a / b), b
-
-
-def _added(A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    """A + αB, rounded once: elementwise operations on a CPU would round α itself to 16 bits."""
-    if A.itemsize == 2 and A.device.type == "cpu":
-        return torch.add(A.float(), B.float(), alpha=alpha).to(A.dtype)
-    return torch.add(A, B, alpha=alpha)
-
-
-def _scaled(A: Tensor, alpha: float) -> Tensor:
-    """αA, rounded once, as `_added`."""
-    if A.itemsize == 2 and A.device.type == "cpu":
-        return (A.float() * alpha).to(A.dtype)
-    return A * alpha
-
-
-def _horner(R: Tensor, c: Sequence[Tensor], multiply: Products, unit: float) -> Tensor:
-    """Σ c_i R^i for tensors c_i of shape (1,), in their precision but for the products."""
-    Q = R * (c[-1] * unit)
-    for i in range(len(c) - 2, -1, -1):
-        Q.diagonal(dim1=-2, dim2=-1).add_(c[i])
-        Q = multiply.stored(Q.to(R.dtype))
-        if i:
-            Q = multiply.symmetric(Q, R) if unit == 1 else multiply.symmetric(Q, R, R, beta=0.0, alpha=unit)
-    return Q
+def _norm(R: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(R if R.itemsize > 2 else R.float())
 
 
 def _normalised(X: Tensor, size: Tensor | None, kind: torch.dtype, lift: float, traced: bool) -> Tensor:
@@ -246,7 +247,7 @@ def _normalised(X: Tensor, size: Tensor | None, kind: torch.dtype, lift: float, 
     return (X * (lift / norm.where(norm > 0, torch.inf))).to(kind)
 
 
-def _sizes(scale: Tensor | float | None, G: Tensor, kind: torch.dtype) -> Tensor | None:
+def _sizes(scale: Any, G: Tensor, kind: torch.dtype) -> Tensor | None:
     """`scale` as (matrices, 1, 1), in float32 or float64."""
     if scale is None:
         return None

@@ -103,12 +103,13 @@ def stretches(growths: Sequence[float | None], first: float = GROWTH, later: flo
 
 
 def _chunk(m: int, n: int, dtype: torch.dtype, device: str) -> int:
-    """Zen 5, bfloat16, 64 matrices, five quintics, relative to one by one: 64×64 in stacks 0.15, 128×128 0.5, 256×256
-    0.8 in stacks of 4 to 16, 0.9 of 32 and 1.2 of 64; 256×1024 0.87 to 0.94 in stacks of 4 to 8, 1.5 of 64.
+    """Zen 5, bfloat16, 64 matrices, relative to one by one, five quintics: 64×64 in stacks 0.15, 128×128 0.5. Four on
+    one and the same Gram matrix to begin with: 256×256 in stacks of 4 to 16 0.84 to 0.9; 256×1024 in stacks of 4 1.25.
     """
     if device != "cpu":
         return 0  # by reasoning, not measured: one launch instead of many
-    return min(64, max(1, 2**20 // (m * n)))
+    chunk = min(64, 2**19 // (m * n))
+    return chunk if chunk >= 4 else 1
 
 
 def _panels(m: int, n: int, dtype: torch.dtype, device: str) -> int:

@@ -68,6 +68,27 @@ class Products:
         return x.half().float() if self.half else x
 
 
+def weighted_sum(A: Tensor, a: float, B: Tensor, b: float) -> tuple[Tensor, float]:
+    """(C, γ) with γC = aA + bB, in one pass, γ the larger of a and b."""
+    if abs(a) >= abs(b):
+        return (_added(A, B, b / a) if b else A), a
+    return _added(B, A, a / b), b
+
+
+def _added(A: Tensor, B: Tensor, alpha: float) -> Tensor:
+    """A + αB, rounded once: elementwise operations on a CPU would round α itself to 16 bits."""
+    if A.itemsize == 2 and A.device.type == "cpu":
+        return torch.add(A.float(), B.float(), alpha=alpha).to(A.dtype)
+    return torch.add(A, B, alpha=alpha)
+
+
+def scaled(A: Tensor, alpha: float) -> Tensor:
+    """αA, rounded once, as sums are."""
+    if A.itemsize == 2 and A.device.type == "cpu":
+        return (A.float() * alpha).to(A.dtype)
+    return A * alpha
+
+
 @contextmanager
 def cuda_products(precision: str) -> Iterator[None]:
     """float32 products on CUDA in "ieee" or "tf32" arithmetic, whatever the user chose, which is put back."""

@@ -1,0 +1,1 @@
+"""Optimizers for torch that take the solved update."""

@@ -3,7 +3,7 @@
 Every row is one way to UVᵀ for one shape, batch and precision of the arithmetic; G is Gaussian, in float32.
 
 error    ‖Q − UVᵀ‖_F / ‖UVᵀ‖_F, UVᵀ from the float64 SVD (of the first matrix of a batch)
-map      for this project: ‖Q − U p(g/‖G‖_F) Vᵀ‖_F / ‖UVᵀ‖_F, p the polynomial in float64: what the arithmetic adds
+map      for "icm, PE": ‖Q − U p(g/‖G‖_F) Vᵀ‖_F / ‖UVᵀ‖_F, p the polynomial in float64: what the arithmetic adds
 ratio    time over that of the fastest peer, round by round: median and quartiles
 
 A peer is another's five quintic steps that reach the accuracy which five of Muon's steps or five of Polar Express have
@@ -27,7 +27,7 @@ from rich.progress import track
 from torch import Tensor
 
 from benchmarks.machine import Limits, limits
-from benchmarks.peers import LOOP, OURS, field, muon, polar_express
+from benchmarks.peers import FIVE, LOOP, OURS, field, muon, polar_express
 from benchmarks.timing import interleaved
 from benchmarks.work import Work, newton_schulz_flops
 
@@ -102,9 +102,11 @@ def measure(
             runs[name]()
         budget = budget or (0.5 if quick else 3.0 if work < 2e11 else 10.0)
         times = interleaved(runs, 7 if quick else 51, device, budget, first)
-    errors = {name: reference.errors(Q, name == OURS) for name, Q in results.items()}
+    errors = {name: reference.errors(Q, name == FIVE) for name, Q in results.items()}
     enough = 1.05 * reference.loosest
-    others = [name for name, p in peers.items() if p.products and name != OURS and errors[name][0] <= enough]
+    others = [
+        name for name, p in peers.items() if p.products and name not in (OURS, FIVE) and errors[name][0] <= enough
+    ]
     fastest = min(others, key=lambda name: times[name].median) if others else None
     rows = []
     for name, peer in peers.items():
@@ -169,10 +171,10 @@ class Reference:
             self.polynomial = _short(self.values)
             self.loosest = max(self.loosest, self.polynomial)
 
-    def errors(self, Q: Tensor, ours: bool) -> tuple[float, float | None]:
+    def errors(self, Q: Tensor, five: bool) -> tuple[float, float | None]:
         norm = torch.linalg.matrix_norm(self.Q)
         error = float(torch.linalg.matrix_norm(Q.double() - self.Q) / norm)
-        if not ours or self.values is None:
+        if not five or self.values is None:
             return error, None
         exact = (self.U * self.values) @ self.Vh
         return error, float(torch.linalg.matrix_norm(Q.double() - exact) / norm)
@@ -189,7 +191,7 @@ def bars(rows: list[dict[str, Any]], device: str) -> Iterator[dict[str, Any]]:
     for row in rows:
         if row["what"] != OURS or row["polynomial"] is None:
             continue
-        same = [r["error"] for r in rows if r["polar_express"] and r is not row and _case(r) == _case(row)]
+        same = [r["error"] for r in rows if r["polar_express"] and r["what"] != FIVE and _case(r) == _case(row)]
         steps = max([row["polynomial"], min(same, default=0.0)])
         accurate = row["error"] <= 1.05 * steps
         where = f"{row['m']} × {row['n']}, {row['precision']}"

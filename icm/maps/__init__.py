@@ -11,9 +11,10 @@ from icm.maps.increasing import best_increasing
 from icm.maps.iterations import NAMES, known, source
 from icm.maps.map import PolynomialMap
 from icm.maps.norm_bounds import bound, lower_bound
+from icm.maps.planning import Plan, plan
 from icm.maps.polar_factor import orthogonalize
 from icm.maps.polynomial import apply, apply_coefficients
-from icm.maps.products import Plan, plan, solve_products
+from icm.maps.products import solve_products
 from icm.maps.remez import best_odd
 from icm.maps.rounding import expected_rounding
 from icm.maps.routes import Route

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icm.errors import InputError
 from icm.maps.composition import Composition, products
 from icm.maps.error import Error, fit_error, rounding_error
 from icm.maps.gauss_newton import refine
@@ -35,6 +36,7 @@ _ROUNDS = 40  # of the fit, at most
 _LOOSE, _PASSES = 1e-3, 3  # errors asked for below the first take that many passes
 _LOWERS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5)  # lower ends of polar maps to begin from
 
+_ROOM = 1.05  # of ‖G‖₂ that a kept map's domain leaves at least, and beyond that of a new one at most
 _COARSE = ("bf16", "fp16", "tf32")
 _GRAM = 4.0  # by which iterating on Gram matrices may round more than the direct iteration; measured up to 3
 
@@ -63,70 +65,112 @@ class Compiled:
         return self.length * self.composition(g / self.domain)
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What a compiled map is to be: an `Error` within tol, in one of `precisions`, which run from the cheapest to the
+    finest, by at most so many products (None: no bound), for ‖G‖₂ up to `margin` ≥ 1 times what it is; the matrices it
+    is for have entries rounded by `output` and sides in the ratio `aspect` ≥ 1."""
+
+    tol: float
+    precisions: tuple[Precision, ...]
+    margin: float = 1.0
+    most: int | None = None
+    output: float = 0.0
+    aspect: float = 1.0
+
+    @property
+    def ladder(self) -> tuple[tuple[int, ...], ...]:
+        return self._within(LADDER)
+
+    @property
+    def flat_ladder(self) -> tuple[tuple[int, ...], ...]:
+        return self._within(FLAT_LADDER)
+
+    def _within(self, ladder: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        within = tuple(d for d in ladder if self.most is None or products(d) <= self.most)
+        if not within:
+            raise InputError(f"most={self.most!r} products: the shortest map takes {products(ladder[0])}")
+        return within
+
+
 def compile_map(
     phi: ScalarMap,
     spectrum: Spectrum,
-    tol: float,
-    precisions: Sequence[Precision],
-    margin: float = 1.0,
+    demand: Demand,
     start: Compiled | None = None,
     flat: bool = False,
     unsure: float = 0.0,
-    output: float = 0.0,
-    aspect: float = 1.0,
 ) -> Compiled:
-    """The cheapest composition whose `Error` on one spectrum is within tol, or the best of those tried.
+    """The cheapest composition whose `Error` on one spectrum is as demanded, or the best of those tried.
 
-    `precisions` run from the cheapest to the finest; cost is products times `COST`.
-    `margin` ≥ 1 widens the domain beyond ‖G‖₂, `start` is a neighbour to begin from, `flat` says that φ is a multiple
-    of the sign; `unsure` is the share of the spectrum, `output` the rounding of the result's own dtype, `aspect` long
-    side over short side.
+    Cost is products times `COST`. `start` is a neighbour to begin from, kept where it is good enough; `flat` says that
+    φ is a multiple of the sign; `unsure` is the share of the spectrum in the error.
     """
-    domain = float(spectrum.top) * margin
-    length = float(phi(phi.top))
-    wanted = phi(spectrum.g) / length
-    size = float(wanted.norm())
-    # The smallest singular value, to a digit, so that polar maps are found among those already made.
-    smallest = float(f"{min(max(float(spectrum.g[-1]) / domain, 1e-5), 0.5):.0e}")
+    tol, precisions = demand.tol, demand.precisions
+    top, length = float(spectrum.top), float(phi(phi.top))
+    domain = top * demand.margin
 
-    def judged(candidates: Iterable[Composition]) -> list[Compiled]:
-        p = min(candidates, key=lambda p: _miss(p(spectrum.g / domain), wanted))
-        # What p misses on the spectrum as it is known is part of the bound: where that is too much, that will do.
-        fit = _miss(p(spectrum.g / domain), wanted) / size
-        fit = fit if fit > tol else fit_error(p, phi, domain, spectrum)
-        found = []
-        for precision in precisions:
-            if precision in _COARSE and max(p.degrees) > 5:
-                continue  # large coefficients of both signs: their rounding exceeds what is expected many times over
-            share = rounding_error(p, domain, spectrum, precision, aspect)
-            route: Name = "direct"
-            if aspect >= ASPECT and fit + unsure + _GRAM * share + output <= tol:
-                route, share = "auto", _GRAM * share
-            found.append(Compiled(p, phi, domain, length, precision, Error(fit, unsure, share + output), route))
-        return found
+    def judged(candidates: Iterable[Composition], domain: float = domain) -> list[Compiled]:
+        return _judged(candidates, phi, spectrum, demand, domain, unsure)
 
-    places = (*_places(phi, spectrum, domain, length), 1 if tol >= _LOOSE else _PASSES)
-    ladder = FLAT_LADDER if flat else LADDER
+    ladder = demand.flat_ladder if flat else demand.ladder
     found: list[Compiled] = []
+    if start is not None and start.composition.degrees in ladder and top * _ROOM <= start.domain <= domain * _ROOM:
+        # What it does to G as it is, where φ has hardly moved.
+        kept = judged([start.composition.rescaled(outside=start.length / length)], start.domain)
+        if good := _good(kept, tol, start.precision):
+            return good
+    places = (*_places(phi, spectrum, domain, length), 1 if tol >= _LOOSE else _PASSES)
     if start is not None and start.composition.degrees in ladder:
         near = [start.composition] if flat else [start.composition, _fitted(start.composition, *places)]
-        found += judged(near)
-        if any(one.precision == start.precision and one.error.total <= tol for one in found):
-            return min((one for one in found if one.error.total <= tol), key=_cost)
+        found = judged(near)
+        if good := _good(found, tol, start.precision):
+            return good
+    # The smallest singular value, to a digit, so that polar maps are found among those already made.
+    smallest = float(f"{min(max(float(spectrum.g[-1]) / domain, 1e-5), 0.5):.0e}")
     for degrees in ladder:
-        enough = [one for one in found if one.error.total <= tol]
-        if enough and min(map(_cost, enough)) <= products(degrees) * COST[precisions[0]]:
-            return min(enough, key=_cost)
+        good = _good(found, tol)
+        if good and _cost(good) <= products(degrees) * COST[precisions[0]]:
+            return good
         found += judged(
             (_polar(lower, degrees, False) for lower in _LOWERS)
             if flat
             else [_fitted(p, *places) for p in [*_starts(degrees, smallest), *_lengthened(found, degrees)]]
         )
-    enough = [one for one in found if one.error.total <= tol]
-    if enough:
-        return min(enough, key=_cost)
+    if good := _good(found, tol):
+        return good
     best = min(found, key=lambda one: one.error.total)
     return replace(best, error=replace(best.error, fit=fit_error(best.composition, phi, domain, spectrum)))
+
+
+def _judged(
+    candidates: Iterable[Composition], phi: ScalarMap, spectrum: Spectrum, demand: Demand, domain: float, unsure: float
+) -> list[Compiled]:
+    """The nearest of the candidates to φ, in every precision allowed. Its share `fit` is a bound unless it is above
+    tol: then what p misses on the spectrum as it is known will do."""
+    length = float(phi(phi.top))
+    x, wanted = spectrum.g / domain, phi(spectrum.g) / length
+    p = min(candidates, key=lambda p: _miss(p(x), wanted))
+    fit = _miss(p(x), wanted) / float(wanted.norm())
+    fit = fit if fit > demand.tol else fit_error(p, phi, domain, spectrum)
+    found = []
+    for precision in demand.precisions:
+        if precision in _COARSE and max(p.degrees) > 5:
+            continue  # large coefficients of both signs: their rounding exceeds what is expected many times over
+        share = rounding_error(p, domain, spectrum, precision, demand.aspect)
+        route: Name = "direct"
+        if demand.aspect >= ASPECT and fit + unsure + _GRAM * share + demand.output <= demand.tol:
+            route, share = "auto", _GRAM * share
+        found.append(Compiled(p, phi, domain, length, precision, Error(fit, unsure, share + demand.output), route))
+    return found
+
+
+def _good(found: Sequence[Compiled], tol: float, precision: Precision | None = None) -> Compiled | None:
+    """The cheapest that is within tol, if one in this precision is."""
+    good = [one for one in found if one.error.total <= tol]
+    if precision is not None and not any(one.precision == precision for one in good):
+        return None
+    return min(good, key=_cost, default=None)
 
 
 def precisions_for(dtype: torch.dtype, device: torch.device) -> tuple[Precision, ...]:

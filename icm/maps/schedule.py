@@ -12,7 +12,7 @@ from torch import Tensor
 from icm.arrays import require_finite
 from icm.curvature import Curvature, as_curvature
 from icm.errors import InputError, SolveError
-from icm.maps.products import Plan, plan
+from icm.maps.planning import Plan, plan
 from icm.maps.statistics import Method
 
 MARGIN = 1.2  # of ‖G‖₂ at the last refresh, up to which the compiled maps hold
@@ -75,8 +75,7 @@ class Schedule:
         """The bound of ‖Q − Q*‖_F/‖Q*‖_F (…) at the last refresh, float64."""
         if self._plan is None or self._like is None:
             raise InputError("no call has been made: error is that of the last refresh")
-        found = [0.0 if map is None else map.error.total for map in self._plan.compiled]
-        return torch.tensor(found, dtype=torch.float64).reshape(self._like[0][:-2])
+        return self._plan.errors.reshape(self._like[0][:-2])
 
     def __call__(self, G: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
         """Q, shaped like G and in its dtype."""
@@ -107,11 +106,11 @@ class Schedule:
         if tol is None:
             tol = 1e-4 if G.dtype in (torch.float32, torch.float64) else 2e-2
         made = plan(G, self.H, tol, statistics=self.statistics, margin=MARGIN, previous=self._plan)
-        status = made.found.status[: len(G)]
+        status = made.answers.status
         for i, map in enumerate(made.compiled):
             if map is None and not status[i].answers:
                 raise SolveError(f"{status[i].value} for batch element {i}, H = {self.H}: rescale G or H")
-            if map is None and not bool((made.found.sigma[i] == 0).all()):
+            if map is None and not bool((made.answers.sigma[i] == 0).all()):
                 raise SolveError(f"{status[i].value} for batch element {i}, H = {self.H}: add curvature to H")
             if map is not None and map.error.total > tol and self.on_failure == "raise":
                 raise SolveError(

@@ -139,7 +139,7 @@ def minimise(
             break
         if len(keep) < len(rows):
             rows, residual, here = rows[keep], residual[keep], here.map(lambda t, keep=keep: t[keep])
-        step = _newton_step(here, residual, domain[rows].free(residual, x[rows]))
+        step = newton_step(here, residual, domain[rows].free(residual, x[rows]))
         x[rows], low[rows], here = _search(
             evaluate, rows, g[rows], x[rows], low[rows], domain[rows], here, residual, step, noise
         )
@@ -148,7 +148,7 @@ def minimise(
     return Minimum(x, low, value, gradient, iterations)
 
 
-def _newton_step(here: Local, residual: Tensor, free: Tensor | None) -> Tensor:
+def newton_step(here: Local, residual: Tensor, free: Tensor | None) -> Tensor:
     """Hessian⁻¹ residual, with L replaced by its pivoted columns: (D + X S Xᵀ)⁻¹ by Woodbury's identity; on the free
     coordinates alone where others are held."""
     X, S = _low_rank(here)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from icm.maps.compiled import COST, compile_map
+from icm.maps.compiled import COST, Demand, compile_map
 from icm.maps.composition import products
 from icm.maps.error import Error, spread
 from icm.maps.scalar import ScalarMap, sign
@@ -25,7 +25,7 @@ def of(name: str, rng: torch.Generator, method: str = "eigvalsh") -> Spectrum:
 @pytest.mark.parametrize("tol", [3e-2, 1e-3])
 def test_within_the_error_on_the_spectrum(name: str, tol: float, rng: torch.Generator) -> None:
     known = of(name, rng)
-    map = compile_map(STEEP, known, tol, ("bf16", "fp32"))
+    map = compile_map(STEEP, known, Demand(tol, ("bf16", "fp32")))
     assert map.error.total <= tol
     wanted = STEEP(known.g)
     assert float((map.sigma(known.g) - wanted).norm() / wanted.norm()) <= map.error.fit + 1e-9
@@ -35,7 +35,7 @@ def test_within_the_error_on_the_spectrum(name: str, tol: float, rng: torch.Gene
 
 def test_less_accuracy_costs_less(rng: torch.Generator) -> None:
     known = of("gaussian", rng)
-    made = [compile_map(STEEP, known, tol, ("bf16", "fp32")) for tol in (5e-2, 1e-2, 1e-4)]
+    made = [compile_map(STEEP, known, Demand(tol, ("bf16", "fp32"))) for tol in (5e-2, 1e-2, 1e-4)]
     cost = [products(map.composition.degrees) * COST[map.precision] for map in made]
     assert cost == sorted(cost)
     assert cost[0] < cost[-1]
@@ -44,13 +44,13 @@ def test_less_accuracy_costs_less(rng: torch.Generator) -> None:
 def test_from_moments_the_bound_holds_for_the_true_spectrum(rng: torch.Generator) -> None:
     for name in ("gaussian", "two levels", "1/i"):
         true, known = of(name, rng), of(name, rng, "moments")
-        map = compile_map(STEEP, known, 3e-2, ("fp32",))
+        map = compile_map(STEEP, known, Demand(3e-2, ("fp32",)))
         wanted = STEEP(true.g)
         assert float((map.sigma(true.g) - wanted).norm() / wanted.norm()) <= map.error.fit * 1.05 + 1e-6, name
 
 
 def test_the_sign(rng: torch.Generator) -> None:
-    map = compile_map(sign(), of("gaussian", rng), 1e-2, ("fp32",), flat=True)
+    map = compile_map(sign(), of("gaussian", rng), Demand(1e-2, ("fp32",)), flat=True)
     assert set(map.composition.degrees) == {5}
     assert map.error.total <= 1e-2
 

@@ -12,7 +12,8 @@ import icm
 from icm import Program, Solution, Status
 from icm.errors import SolveError
 from icm.maps.compiled import Compiled
-from icm.maps.products import Plan, plan, solve_products
+from icm.maps.planning import Plan
+from icm.maps.products import plan, solve_products
 from icm.maps.scalar import sign
 from tests.maps.spectra import spectra, with_spectrum
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icm import Exponential, Power, Status, solve
-from icm.solvers.newton import Domain, Local, _low_rank, _newton_step, minimise
+from icm.solvers.newton import Domain, Local, _low_rank, minimise, newton_step
 from icm.sphere import expect
 from tests.oracles import tensor, worst
 
@@ -34,7 +34,7 @@ def test_the_step_solves_the_newton_equation(H) -> None:
     """(∇²f) step = residual, with the columns chosen by pivoting standing for all of ∇²f: to 1e-6."""
     sigma = torch.linspace(1.0, 0.1, 12, dtype=torch.float64)
     residual = torch.linspace(-1, 1, 12, dtype=torch.float64)
-    step = _newton_step(local(H, sigma[None], 15), residual[None], None)[0]
+    step = newton_step(local(H, sigma[None], 15), residual[None], None)[0]
     exact = torch.linalg.solve(hessian(H, sigma, 15), residual)
     assert float((step - exact).norm() / exact.norm()) < 1e-6
 

@@ -20,6 +20,10 @@ def solve(
     dim: Annotated[
         int | None, typer.Option(help="Inputs n of the layer, if G has fewer columns: the missing ones are zero.")
     ] = None,
+    input_moment: Annotated[
+        Path | None,
+        typer.Option(help="Second moment C of the inputs, n × n, any scale: Q for inputs of that shape, not isotropic."),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="auto, newton, closed-form, matrix, reference or spectral-reference.")
     ] = "auto",
@@ -65,6 +69,8 @@ def solve(
     for target in (out, plot):
         if target is not None and target.resolve() == gradient.resolve():
             raise errors.InputError(f"{target} is the gradient itself and would be overwritten; name another file")
+        if target is not None and input_moment is not None and target.resolve() == input_moment.resolve():
+            raise errors.InputError(f"{target} is the input moment and would be overwritten; name another file")
 
     G = read_matrix(gradient, key)
     rows, columns = G.shape
@@ -74,8 +80,10 @@ def solve(
             raise errors.InputError(f"--dim {dim}: G has {columns} columns, and the layer at least as many inputs")
         G = torch.nn.functional.pad(G, (0, dim - columns))
         title += f", a layer of {dim} inputs"
+    C = None if input_moment is None else read_matrix(input_moment, None)
+    kept = columns if C is None else G.shape[1]  # C brings inputs of zero gradient into Q
     how: dict[str, Any] = {"method": method, "tol": tol, "samples": samples, "seed": seed, "on_failure": "return"}
-    comparison = compare(G, curvatures, **how)
+    comparison = compare(G, curvatures, input_moment=C, **how)
     statuses = [solution.statuses[0] for solution in comparison.solutions]
     failed = [s for s in comparison.solutions if not s.statuses[0].answers]
 
@@ -95,7 +103,7 @@ def solve(
             plot_spectra(list(comparison.solutions), plot, title)
             written.append(plot)
         if out is not None:
-            write_array(out, comparison.solutions[0].Q[:, :columns])
+            write_array(out, comparison.solutions[0].Q[:, :kept])
             written.append(out)
     if json:
         report = as_json(comparison)

@@ -83,6 +83,35 @@ def lower_bound(G: Float[Tensor, "*b m n"], steps: int = 8, seed: int = 0) -> Fl
     return found.nextafter(found.new_zeros(()))
 
 
+def probe(
+    G: Float[Tensor, "*b m n"], v: Float[Tensor, "*b n 1"]
+) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b n 1"]]:
+    """A number (…), float64, that ‖G‖₂ exceeds but for rounding, and a v that finds a larger one next time.
+
+    The largest of the rows' lengths and ‖Gv‖/‖v‖; the next v is GᵀGv, over its largest entry, with a tenth of the
+    longest row mixed in, so that a new direction is found too. For a stream of G that drifts, one call each: two
+    products with vectors. NaN where G has one.
+    """
+    X, shrink = _normalised(G)
+    rows = torch.linalg.vector_norm(X, dim=-1)
+    longest, at = rows.max(-1)
+    w = X @ v
+    along = torch.linalg.vector_norm(w, dim=(-2, -1)) / torch.linalg.vector_norm(v, dim=(-2, -1)).clamp(min=1e-30)
+    row = X.gather(-2, at[..., None, None].expand(*X.shape[:-2], 1, X.shape[-1])).mT
+    back = X.mT @ w
+    back = back / back.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    back = back + 0.1 * row / row.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    return torch.maximum(longest, along).double() / shrink.double(), back
+
+
+def leading(G: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b n 1"]:
+    """A v for `probe`, near the direction of the largest singular value, by a few products with G."""
+    v = torch.ones_like(G[..., :1, :].mT, dtype=torch.float64 if G.dtype == torch.float64 else torch.float32)
+    for _ in range(6):
+        v = probe(G, v)[1]
+    return v
+
+
 def power_of_two(exponent: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     """2^exponent, exactly, for whole numbers within the normal range (`torch.exp2` may round)."""
     if exponent.dtype == torch.float64:

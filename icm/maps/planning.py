@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,13 +116,13 @@ def plan(
     statistics: Method = "auto",
     precisions: tuple[Precision, ...] | None = None,
     margin: float = 1.0,
-    previous: Plan | None = None,
+    previous: Sequence[Compiled | None] | None = None,
     most: int | None = None,
 ) -> Plan:
     """The plan for G (B, m, n) whose Q has an error within tol where that can be had.
 
     Statistics are in float32 first where tol allows it, and in float64 where that is not enough. `margin` ≥ 1 widens
-    the domain of the maps beyond ‖G‖₂; `previous`, a plan for matrices like these, is begun from; `most` bounds the
+    the domain of the maps beyond ‖G‖₂; `previous`, maps of matrices like these, are begun from; `most` bounds the
     products of a map, whose error may then exceed tol. Raises InputError for a G of other dimensions, GrammarError for
     a text that is no H.
     """
@@ -130,20 +131,29 @@ def plan(
     H, (m, n) = as_curvature(H), G.shape[-2:]
     allowed = precisions or precisions_for(G.dtype, G.device)
     demand = Demand(tol, allowed, margin, most, unit_roundoff(G.dtype), max(m, n) / min(m, n))
+    largest = torch.finfo(G.dtype).max
     if tol >= _FINE and G.dtype != torch.float64:
-        made = _planned(G, H, demand, spectrum(G, statistics, dtype=torch.float32), previous)
+        made = plan_spectrum(spectrum(G, statistics, dtype=torch.float32), m, n, H, demand, previous, largest)
         if most is not None or bool((made.errors <= tol).all()):
             return made
-    return _planned(G, H, demand, spectrum(G, statistics, dtype=torch.float64), previous)
+    return plan_spectrum(spectrum(G, statistics, dtype=torch.float64), m, n, H, demand, previous, largest)
 
 
-def _planned(G: Tensor, H: Curvature, demand: Demand, known: Spectrum, previous: Plan | None) -> Plan:
-    m, n = G.shape[-2:]
-    earlier = [None] * len(G) if previous is None else previous.compiled
-    neighbours = [None if map is None else map.phi for map in earlier]
-    near = solve_near(known.g, known.other, n, H, demand.tol, neighbours)
-    answers = _answers(known, near, m, n, H, torch.finfo(G.dtype).max)
-    return Plan(known, answers, tuple(_compile(known[i], answers, i, demand, start) for i, start in enumerate(earlier)))
+def plan_spectrum(
+    known: Spectrum,
+    outputs: int,
+    inputs: int,
+    H: Curvature,
+    demand: Demand,
+    previous: Sequence[Compiled | None] | None = None,
+    largest: float = torch.finfo(torch.float64).max,
+) -> Plan:
+    """`plan` for a batch of spectra, of matrices outputs × inputs whose number type reaches to `largest`."""
+    starts = previous or [None] * len(known.g)
+    neighbours = [None if map is None else map.phi for map in starts]
+    near = solve_near(known.g, known.other, inputs, H, demand.tol, neighbours)
+    answers = _answers(known, near, outputs, inputs, H, largest)
+    return Plan(known, answers, tuple(_compile(known[i], answers, i, demand, map) for i, map in enumerate(starts)))
 
 
 def _answers(known: Spectrum, near: Near, outputs: int, dim: int, H: Curvature, largest: float) -> Answers:

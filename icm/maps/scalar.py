@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -103,24 +104,47 @@ def from_spectrum(g: Float[Tensor, " k"], sigma: Float[Tensor, " k"], flat: bool
     top = float(x[-1])
     if flat:
         radius = float(y.mean())
-        return ScalarMap(lambda t: torch.full_like(t, radius), top, "absolute", f"{radius:.6g}·sign", jumps=True)
-    x, y = _thinned(x, y)
-    if len(x) == 1:
-        ratio = float(y[0] / x[0])
-        return ScalarMap(lambda t: ratio * t, top, "absolute", "φ of a solution")
-    from scipy.interpolate import PchipInterpolator
+        return ScalarMap(Level(radius), top, "absolute", f"{radius:.6g}·sign", jumps=True)
+    return ScalarMap(Curve(*_thinned(x, y)), top, "absolute", "φ of a solution")
 
-    curve = PchipInterpolator(x.log().numpy(), y.log().numpy())
-    first, ratio, last = float(x[0]), float(y[0] / x[0]), float(y[-1])
-    end = min(max(float(curve(math.log(top), 1)), 0.0), 1.0)
 
-    def phi(t: Tensor) -> Tensor:
-        inner = t.clamp(first, top).log().cpu().numpy()
-        between = torch.from_numpy(np.asarray(curve(inner))).to(t).exp()
-        beyond = last * (t / top) ** end
-        return torch.where(t < first, ratio * t, torch.where(t > top, beyond, between))
+@dataclass(frozen=True)
+class Level:
+    """t ↦ radius."""
 
-    return ScalarMap(phi, top, "absolute", "φ of a solution")
+    radius: float
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.radius)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A monotone cubic in log–log through (x, y), float64, ascending; linear below, a power beyond."""
+
+    x: Float[Tensor, " count"]
+    y: Float[Tensor, " count"]
+
+    def __call__(self, t: Tensor) -> Tensor:
+        ratio, last, top = float(self.y[0] / self.x[0]), float(self.y[-1]), float(self.x[-1])
+        if self._between is None:
+            return ratio * t
+        inner = t.clamp(float(self.x[0]), top).log().cpu().numpy()
+        between = torch.from_numpy(np.asarray(self._between(inner))).to(t).exp()
+        beyond = last * (t / top) ** self._end
+        return torch.where(t < float(self.x[0]), ratio * t, torch.where(t > top, beyond, between))
+
+    @cached_property
+    def _between(self) -> Callable[..., Any] | None:
+        from scipy.interpolate import PchipInterpolator
+
+        return PchipInterpolator(self.x.log().numpy(), self.y.log().numpy()) if len(self.x) > 1 else None
+
+    @cached_property
+    def _end(self) -> float:
+        return (
+            1.0 if self._between is None else min(max(float(self._between(math.log(float(self.x[-1])), 1)), 0.0), 1.0)
+        )
 
 
 def _thinned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

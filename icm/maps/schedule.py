@@ -12,6 +12,7 @@ from torch import Tensor
 from icm.arrays import require_finite
 from icm.curvature import Curvature, as_curvature
 from icm.errors import InputError, SolveError
+from icm.maps.norm_bounds import leading, probe
 from icm.maps.planning import Plan, plan
 from icm.maps.statistics import Method
 
@@ -105,7 +106,14 @@ class Schedule:
         tol = self.tol
         if tol is None:
             tol = 1e-4 if G.dtype in (torch.float32, torch.float64) else 2e-2
-        made = plan(G, self.H, tol, statistics=self.statistics, margin=MARGIN, previous=self._plan)
+        made = plan(
+            G,
+            self.H,
+            tol,
+            statistics=self.statistics,
+            margin=MARGIN,
+            previous=None if self._plan is None else self._plan.compiled,
+        )
         status = made.answers.status
         for i, map in enumerate(made.compiled):
             if map is None and not status[i].answers:
@@ -119,7 +127,7 @@ class Schedule:
                 )
         self._plan, self._age = made, 0
         self.refreshes += 1
-        self._probe = _leading(G, made.domain.to(G.device))
+        self._probe = leading(G)
         return made(G)
 
     def _applied(self, G: Tensor) -> Tensor:
@@ -128,7 +136,8 @@ class Schedule:
         if made is None or self._probe is None:
             return self._renewed(G)
         domain, most = made.domain.to(G.device), (_LONGER * made.length).to(G.device)
-        longest, self._probe = _stretch(G, domain, self._probe)
+        size, self._probe = probe(G, self._probe)
+        longest = (size / domain.where(domain > 0, 1.0)).masked_fill((domain == 0) & (size > 0), torch.inf)
         if G.device.type != "cpu":
             Q = made(G * (_WITHIN / longest).clamp(max=1.0).to(G.dtype)[:, None, None])
             size = torch.linalg.matrix_norm(Q.float())
@@ -140,34 +149,6 @@ class Schedule:
         Q = made(G)
         sizes = torch.linalg.matrix_norm(Q if Q.dtype == torch.float64 else Q.float()).double()
         return Q if bool((sizes <= most).all()) else self._renewed(G)
-
-
-def _leading(G: Tensor, domain: Tensor) -> Tensor:
-    """Directions (B, n, 1) near those of the largest singular values, by a few products with G."""
-    v = torch.ones_like(G[:, :1].mT, dtype=_wide(G.dtype))
-    for _ in range(6):
-        v = _stretch(G, domain, v)[1]
-    return v
-
-
-def _stretch(G: Tensor, domain: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """A lower bound of ‖G‖₂/domain (B,), from its longest row and ‖G v‖/‖v‖, and Gᵀ G v (B, n, 1) with the longest row
-    mixed in, over its largest entry."""
-    X = (G / domain.where(domain > 0, 1.0).to(_wide(G.dtype))[:, None, None]).to(_wide(G.dtype))
-    rows = torch.linalg.vector_norm(X, dim=-1)
-    longest, at = rows.max(-1)
-    w = X @ v
-    along = torch.linalg.vector_norm(w, dim=(-2, -1)) / torch.linalg.vector_norm(v, dim=(-2, -1)).clamp(min=1e-30)
-    row = X.gather(1, at[:, None, None].expand(-1, 1, X.shape[-1])).mT
-    back = X.mT @ w
-    back = back / back.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
-    back = back + 0.1 * row / row.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
-    found = torch.maximum(longest, along)
-    return found.masked_fill((domain == 0) & (found > 0), torch.inf).double(), back
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _kind(G: Any) -> str:

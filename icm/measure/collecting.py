@@ -140,4 +140,4 @@ def _with(total: Tensor, u: Tensor) -> Tensor:
     exact = u.is_cuda and halved and total.dtype == torch.float32
     u = u if exact else u.to(total.dtype)
     u = u.unflatten(1, total.shape[:2]).permute(1, 2, 0)
-    return torch.baddbmm(total, u, u.mT, out_dtype=torch.float32) if exact else torch.baddbmm(total, u, u.mT)
+    return total + torch.bmm(u, u.mT, out_dtype=torch.float32) if exact else torch.baddbmm(total, u, u.mT)

@@ -57,7 +57,7 @@ class InputMoments:
     def __init__(
         self,
         model: nn.Module,
-        parameters: Iterable[nn.Parameter] | None = None,
+        parameters: Iterable[Tensor] | None = None,
         *,
         decay: float = 0.95,
         every: int = 1,
@@ -130,7 +130,7 @@ class InputMoments:
         self._collector.collecting = self._steps % self.every == 0
 
     @torch.no_grad()
-    def moment(self, parameter: nn.Parameter) -> Float[Tensor, "blocks width width"] | None:
+    def moment(self, parameter: Tensor) -> Float[Tensor, "blocks width width"] | None:
         """The diagonal blocks (b, n/b, n/b) of C, with ridge · mean eigenvalue added and then normalised to trace n.
 
         None before anything was seen. All inputs zero, or none of them finite: the identity. In `dtype`, where the
@@ -146,13 +146,13 @@ class InputMoments:
         C = torch.where(mean > 0, C / mean.where(mean > 0, 1.0), eye)
         return (C + self.ridge * eye) / (1 + self.ridge)
 
-    def version(self, parameter: nn.Parameter) -> int:
+    def version(self, parameter: Tensor) -> int:
         """How often the moment of `parameter` was updated: 0 before anything was seen. With `key`, it says whether a
         moment is the one last looked at, within one run; a loaded state brings its own versions."""
         average = self._weight(parameter).average
         return 0 if average is None else average.version
 
-    def key(self, parameter: nn.Parameter) -> str:
+    def key(self, parameter: Tensor) -> str:
         """The name of the first weight that shares the moment of `parameter`: equal keys, equal moments."""
         weight = self._weight(parameter)
         if weight.average is None:
@@ -238,13 +238,13 @@ class InputMoments:
             "load it into InputMoments(copy of the model)"
         )
 
-    def _weight(self, parameter: nn.Parameter) -> Weight:
+    def _weight(self, parameter: Tensor) -> Weight:
         weight = self._weights.get(id(parameter))
         if weight is None or weight.parameter() is not parameter:
             raise InputError(self._why(parameter))
         return weight
 
-    def _why(self, parameter: nn.Parameter) -> str:
+    def _why(self, parameter: Tensor) -> str:
         known, reason = self._others.get(id(parameter), (None, ""))
         if known is not None and known() is parameter:
             return f"no moment of {reason}; leave it out"

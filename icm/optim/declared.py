@@ -67,9 +67,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:
     """Every module by every name it has, without the names of wrappers; under one name the innermost."""
-    return {
-        _WRAPPERS.sub("", name).rstrip("."): module for name, module in model.named_modules(remove_duplicate=False)
-    }
+    return {_WRAPPERS.sub("", name).rstrip("."): module for name, module in model.named_modules(remove_duplicate=False)}
 
 
 def owned(model: nn.Module) -> list[Owned]:
@@ -86,7 +84,7 @@ def owned(model: nn.Module) -> list[Owned]:
                 raise InputError(f"{holder.name} has no shape yet; run one batch through the model before sorting it")
             if parameter.is_complex():
                 raise DtypeError(
-                    f"{holder.name} is complex ({parameter.dtype}); the updates are real: hold it as two real parameters"
+                    f"{holder.name} is complex ({parameter.dtype}); the updates are real: hold it as two real ones"
                 )
             parameters[id(parameter)] = parameter
             holders.setdefault(id(parameter), []).append(holder)
@@ -113,7 +111,9 @@ def declared(
     for pattern, value in values.items():
         matched = [each for each in eligible if each.matches(pattern)]
         if not matched:
-            names = {name for each in eligible for holder in each.holders for name in (holder.name, holder.path) if name}
+            names = {
+                name for each in eligible for holder in each.holders for name in (holder.name, holder.path) if name
+            }
             kind = "" if vectors else " of two or more dimensions"
             raise InputError(
                 f"{option}: {pattern!r} matches no parameter{kind}, by its name or its module's; "
@@ -123,7 +123,8 @@ def declared(
             if each in found and found[each][1] != value:
                 other, said = found[each]
                 raise InputError(
-                    f"{option}: {each.name} is matched by {other!r}, {said}, and by {pattern!r}, {value}; make one narrower"
+                    f"{option}: {each.name} is matched by {other!r}, {said}, and by {pattern!r}, {value}; "
+                    "make one narrower"
                 )
             found.setdefault(each, (pattern, value))
     return found

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from icm.errors import InputError
 from icm.optim.declared import Owned, Patterns, declared, named_modules, nearest, owned, unwrapped
+from icm.optim.heads import find_heads
 from icm.optim.layout import Layout
-from icm.optim.roles import ROLES, Role, Verdict, by_module, find_heads, looks_fused, thin
+from icm.optim.roles import ROLES, Role, Verdict, by_module, looks_fused, thin
 
 _OURS = ("params", "param_names", "role", "algorithm", "layout", "reasons")
 _STORED = {"outputs x inputs": Layout("experts"), "inputs x outputs": Layout("experts-transposed")}
@@ -201,7 +202,9 @@ def _cut(each: Owned, said: Mapping[str, tuple[str, Any]], natural: Verdict | No
         role = "fused"
     elif "convolution" in layout.kind:
         role = "convolutions"
-    return Verdict(role, layout, "declared: " + ", ".join(f"{option}={pattern!r}" for option, (pattern, _) in said.items()))
+    return Verdict(
+        role, layout, "declared: " + ", ".join(f"{option}={pattern!r}" for option, (pattern, _) in said.items())
+    )
 
 
 def _joined(each: Owned, layout: Layout, value: int | Sequence[int] | Layout) -> Layout:

@@ -74,8 +74,8 @@ class Layout:
             heads = self.heads[index] if self.heads else 1
             if rows % self.blocks or rows % heads or (heads > 1 and heads % self.blocks):
                 raise InputError(
-                    f"part {index} has {rows} rows, {heads} heads and {self.blocks} blocks: blocks and heads must divide "
-                    "the rows, and blocks the heads"
+                    f"part {index} has {rows} rows, {heads} heads and {self.blocks} blocks: blocks and heads must "
+                    "divide the rows, and blocks the heads"
                 )
 
     @property
@@ -83,9 +83,11 @@ class Layout:
         return bool(self.parts or self.heads)
 
     def gather(self, tensor: Float[Tensor, "..."]) -> list[Float[Tensor, "_ _ _"]]:
-        """The stacks (B, m, n), one per part, detached. Views where torch can, so in-place changes reach `tensor`: for a
-        contiguous one always, but for parts in `blocks` that are not one matrix per block; otherwise copies, for
-        `scatter` to bring back."""
+        """The stacks (B, m, n), one per part, detached.
+
+        Views where torch can, so that in-place changes reach `tensor`: for a contiguous one always, but for parts in
+        `blocks` of several rows that are not one matrix per block. Else copies, for `scatter` or `add` to bring back.
+        """
         return [_stack(*each) for each in self._views(tensor)]
 
     def scatter(self, tensor: Float[Tensor, "..."], pieces: Sequence[Float[Tensor, "_ _ _"]]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ Role = Literal[
     "vectors",
     "others",
 ]
-ROLES: tuple[Role, ...] = Role.__args__  # pyright: ignore[reportAttributeAccessIssue]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 _NORMS = (
     nn.LayerNorm,
@@ -150,66 +150,3 @@ def looks_fused(path: str, m: int, n: int) -> bool:
     """Whether a layer's own name says that it is several joined along the m outputs; in_proj only where m = 3n."""
     own = path.rsplit(".", 1)[-1].lower()
     return bool(_FUSED.search(own)) or ("in_proj" in own and m == 3 * n)
-
-
-def find_heads(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Output heads among the modules, and why: linear layers tied to an embedding are none of them (they are
-    embeddings); first those with as many outputs as an embedding has rows, else the very last layer.
-
-    Layers in an nn.ModuleList, and those that have a twin of equal shape in a name that differs by numbers only, belong
-    to a repeated block and are no heads; nor is the only layer of a model.
-    """
-    tables = {name: module for name, module in modules.items() if is_lookup(module)}
-    tied = {id(weight(module)) for module in tables.values()}
-    inside = {
-        f"{name}.{child}"
-        for name, module in modules.items()
-        if isinstance(module, nn.MultiheadAttention)
-        for child, _ in module.named_children()
-    }
-    layers = {
-        name: module
-        for name, module in modules.items()
-        if name not in inside and (is_linear(module) or isinstance(module, _LAYERS))
-    }
-    if len(layers) + len(tables) < 2:
-        return {}
-    skeletons: dict[tuple[str, tuple[int, int]], int] = {}
-    for name, module in layers.items():
-        if is_linear(module):
-            skeletons[_skeleton(name), sizes(module)] = skeletons.get((_skeleton(name), sizes(module)), 0) + 1
-    free = {
-        name: module
-        for name, module in layers.items()
-        if is_linear(module) and skeletons[_skeleton(name), sizes(module)] == 1 and not _listed(name, modules)
-    }
-    if any(id(weight(module)) in tied for module in layers.values() if is_linear(module)):
-        return {}
-    found = {}
-    for name, module in free.items():
-        outputs = sizes(module)[0]
-        for table, lookup in tables.items():
-            if not _numbered(name) and weight(lookup).shape[0] == outputs:
-                found[name] = f"inferred: outputs = {outputs} = rows of {table}.weight"
-                break
-    last = next(reversed(layers), "")
-    if not found and last in free:
-        found[last] = "inferred: the last layer"
-    return found
-
-
-_LAYERS = (nn.MultiheadAttention, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
-
-
-def _skeleton(name: str) -> str:
-    return ".".join("#" if part.isdigit() else part for part in name.split("."))
-
-
-def _numbered(name: str) -> bool:
-    return any(part.isdigit() for part in name.split("."))
-
-
-def _listed(name: str, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether a module lies in an nn.ModuleList, at any depth."""
-    parts = name.split(".")
-    return any(isinstance(modules.get(".".join(parts[:depth])), nn.ModuleList) for depth in range(len(parts)))

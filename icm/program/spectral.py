@@ -5,7 +5,7 @@ Some optimum of the matrix program is Q* = U diag(σ*) Vᵀ for G = U diag(g) V�
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -19,13 +19,15 @@ _BLOCK = 1 << 17  # elements of U scaled at a time
 
 @dataclass(frozen=True, eq=False)
 class SpectralProgram:
-    """g (…, k) descending, dim = n, H; U (…, m, k) and Vh (…, k, n) lead back to matrices. All float64."""
+    """g (…, k) descending, dim = n, H; U (…, m, k) and Vh (…, k, n) lead back to matrices, and from them, for inputs
+    with a second moment, `back` (…, n, n) to updates. All float64."""
 
     g: Float[Tensor, "*batch k"]
     dim: int
     H: Curvature
     U: Float[Tensor, "*batch m k"]
     Vh: Float[Tensor, "*batch k n"]
+    back: Float[Tensor, "*b n n"] | None = None
 
     def objective(self, sigma: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
         """f(σ) − ⟨g, σ⟩ for sigma (…, k) ≥ 0."""
@@ -36,7 +38,9 @@ class SpectralProgram:
         return expect(self.H, sigma, self.dim).slopes - self.g
 
     def lift(self, sigma: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch m n"]:
-        """U diag(σ) Vᵀ, float64."""
+        """U diag(σ) Vᵀ, times `back` where there is one, float64."""
+        if self.back is not None:
+            return replace(self, back=None).lift(sigma) @ self.back
         if self.U.ndim == 2:
             return (self.U * sigma) @ self.Vh
         # In blocks, so that the scaled factors stay in cache and their memory is used again.

@@ -72,14 +72,16 @@ class Comparison:
         return plot_spectra(list(self.solutions), path=path)
 
 
-def compare(G: Any, curvatures: Sequence[Curvature | str], **options: Any) -> Comparison:
-    """Solve one matrix G (m, n) for every H in `curvatures`; `options` as in `solve`.
+def compare(G: Any, curvatures: Sequence[Curvature | str], *, input_moment: Any = None, **options: Any) -> Comparison:
+    """Solve one matrix G (m, n) for every H in `curvatures`; `input_moment` and `options` as in `solve`. With an input
+    moment C the figures are those of Q C^{1/2} beside G C^{−1/2} and its polar factor.
 
     Raises InputError for an empty list or a batched G, and whatever `solve` raises.
     """
     if isinstance(curvatures, (str, Curvature)) or not len(curvatures):
         raise InputError(f"curvatures={curvatures!r}: give a list of at least one, e.g. ['r^2', icm.Power(3.0)]")
-    programs = [Program(G, H) for H in curvatures]
+    first = Program(G, curvatures[0], input_moment)
+    programs = [first, *(Program(G, H, first.ellipsoid) for H in curvatures[1:])]
     if programs[0].G.ndim != 2:
         raise InputError(f"compare takes one matrix, not a batch of shape {tuple(programs[0].G.shape)}; index it first")
     reduced = programs[0].reduce()

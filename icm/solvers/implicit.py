@@ -29,7 +29,7 @@ def needs_grad(program: Program) -> bool:
 def untracked(program: Program) -> Program:
     """The program with plain numbers in H; itself where it has no others."""
     H = plain(program.H)
-    return program if H is program.H else Program(program.G, H)
+    return program if H is program.H else Program(program.G, H, program.ellipsoid)
 
 
 def attach(solution: Solution, program: Program, reduced: SpectralProgram, found: SpectralSolution) -> Solution:

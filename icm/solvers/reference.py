@@ -39,14 +39,19 @@ def solve_reference(
     gap ≤ tol·⟨G, Q⟩ and STALLED if not; INACCURATE if Clarabel only reached its reduced accuracy ("optimal_inaccurate")
     and no tol vouches for the point.
 
+    With an input moment C the full program is that of Q and of ζ = Lζ₀, LLᵀ = C by Cholesky, its wall ‖QL‖₂ ≤ r̃; what
+    is returned is the solution of `program.whitened()`, Q C^{1/2}.
+
     Raises MissingPackageError without cvxpy or Clarabel, CurvatureError for a Custom H without cvxpy_form, SolveError
     if Clarabel ends in any other way, naming its status; no other solver is tried.
     """
     cvxpy = _import_cvxpy()
-    task, H, dim = begin(program), program.H, program.dim
+    whitened = program.whitened()
+    task, H, dim = begin(whitened), program.H, program.dim
     rows, Q, sigma = task.rows, task.G[task.rows], None
-    targets = task.reduced.g.reshape(len(task.G), -1)[rows] if spectral else Q
-    size = norm(targets.flatten(1))
+    size = norm(Q.flatten(1))
+    targets = task.reduced.g.reshape(len(task.G), -1) if spectral else program.G.double().reshape_as(task.G)
+    factors = _factors(program, len(task.G))
     radius = radius_unit(H, size, dim, task.dual)
     length = math.sqrt(dim) * radius
     zeta = math.sqrt(dim) * directions(samples, dim, seed)
@@ -55,7 +60,8 @@ def solve_reference(
         # Q = length·X and √n ζ have entries of size 1, so has t in ‖Qζ‖ = radius·t.
         scaled = H.dilate(float(radius[i])) * (1 / float(size[i] * length[i]))
         try:
-            X, full_accuracy, count = _clarabel(cvxpy, scaled, targets[i] / size[i], zeta, H.wall / float(length[i]))
+            target, wall = targets[row] / size[i], H.wall / float(length[i])
+            X, full_accuracy, count = _clarabel(cvxpy, scaled, target, zeta, wall, factors[row])
         except SolveError as error:
             where = f"batch element {row}: " if len(task.G) > 1 else ""
             raise SolveError(f"{where}{error}; H = {H}, {samples} samples of dimension {dim}") from error
@@ -66,9 +72,9 @@ def solve_reference(
         # What Clarabel leaves beyond a bound, by about 1e−9, is cut off.
         Q = torch.stack(answers)
         sigma = Q.clamp(0, H.wall) if spectral else None
-        Q = _clipped(Q, H.wall) if sigma is None else task.lift(sigma)
+        Q = _clipped(_lengths(program, Q, rows), H.wall) if sigma is None else task.lift(sigma)
     return finish(
-        program,
+        whitened,
         task,
         Q,
         torch.tensor(counts, dtype=torch.int64, device=Q.device),
@@ -95,6 +101,22 @@ def _import_cvxpy() -> Any:
     return cvxpy
 
 
+def _factors(program: Program, count: int) -> list[Tensor | None]:
+    """L (n, n), LLᵀ = C, for each of `count` matrices; None for isotropic inputs."""
+    if program.ellipsoid is None:
+        return [None] * count
+    L = torch.linalg.cholesky(program.ellipsoid.C).expand(*program.G.shape[:-2], -1, -1)
+    return list(L.reshape(count, *L.shape[-2:]))
+
+
+def _lengths(program: Program, Q: Tensor, rows: Tensor) -> Tensor:
+    """Q C^{1/2}, in the whitened program's own basis, for Q (rows, m, n)."""
+    if program.ellipsoid is None:
+        return Q
+    R = program.ellipsoid.R
+    return Q @ R.expand(*program.G.shape[:-2], -1, -1).reshape(-1, *R.shape[-2:])[rows]
+
+
 def _clipped(Q: Tensor, wall: float) -> Tensor:
     """Q (B, m, n) with its singular values cut off at `wall`."""
     if math.isinf(wall):
@@ -103,17 +125,22 @@ def _clipped(Q: Tensor, wall: float) -> Tensor:
     return (U * sigma.clamp(max=wall)[:, None, :]) @ Vh
 
 
-def _clarabel(cvxpy: Any, H: Curvature, G: Tensor, zeta: Tensor, wall: float) -> tuple[Tensor, bool, int]:
+def _clarabel(
+    cvxpy: Any, H: Curvature, G: Tensor, zeta: Tensor, wall: float, L: Tensor | None = None
+) -> tuple[Tensor, bool, int]:
     """The sampled optimum X, ‖X‖₂ ≤ wall, for a matrix G (m, n), or for G = diag of a vector g (k,), and ζ (N, n);
-    whether Clarabel reached its full accuracy, and its iterations."""
-    target, samples = G.cpu().numpy(), zeta.numpy()
+    whether Clarabel reached its full accuracy, and its iterations. For a matrix G and L (n, n) the samples are Lζ and
+    the wall is for XL."""
+    L = None if G.ndim == 1 or L is None else L.cpu()
+    target, samples = G.cpu().numpy(), (zeta if L is None else zeta @ L.mT).numpy()
     X, t = cvxpy.Variable(target.shape, nonneg=G.ndim == 1), cvxpy.Variable(len(samples))
     images = X @ samples.T if G.ndim == 2 else cvxpy.diag(X) @ samples[:, : len(target)].T
     finite = [part.cvxpy(t) for part in H.parts if math.isinf(part.wall)]
     objective = cvxpy.sum(sum(finite, start=0 * t)) / len(samples) - cvxpy.sum(cvxpy.multiply(target, X))
     constraints = [cvxpy.SOC(t, images, axis=0)] if finite else []
     if math.isfinite(wall):
-        constraints.append((cvxpy.sigma_max(X) if G.ndim == 2 else X) <= wall)
+        longest = X if L is None else X @ L.numpy()
+        constraints.append((cvxpy.sigma_max(longest) if G.ndim == 2 else X) <= wall)
     problem = cvxpy.Problem(cvxpy.Minimize(objective), constraints)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the Status says so

@@ -55,6 +55,10 @@ class Solution:
     method="products" says in `error` (…) how far Q is from the exact one, ‖Q − Q*‖_F/‖Q*‖_F, which its tol bounds; its
     g and sigma are what products tell of the singular values, and its gap is an estimate.
 
+    For inputs with a second moment C, `input_moment` (…, n, n) is C at trace n, float64, and g and sigma are the singular
+    values of G C^{−1/2} and Q C^{1/2}: those that the law of ‖Qζ‖ depends on. So `orthogonal` and `error` are about
+    Q C^{1/2} as well. Where inputs are isotropic it is None.
+
     Where G or a number of H requires grad, Q, sigma, g, gain and value are differentiable in it, once (see `implicit`;
     gap and the rest are not), and every derivative of a Q that exists is finite: equal singular values of G are no
     exception. Where Q* has only one-sided derivatives (a singular value just touches a wall, a kink just holds Q,
@@ -80,6 +84,7 @@ class Solution:
     orthogonality: Orthogonality | None = None
     gradient: Float[Tensor, "*batch m n"] | None = None
     error: Float[Tensor, "*batch"] | None = None
+    input_moment: Float[Tensor, "*b n n"] | None = None
 
     @property
     def dim(self) -> int:
@@ -99,7 +104,7 @@ class Solution:
         return ratio.where(~ratio.isnan(), math.inf)
 
     def law(self) -> Law:
-        """The law of ‖Qζ‖, ζ uniform on the unit sphere of R^dim."""
+        """The law of ‖Qζ‖, ζ uniform on the unit sphere of R^dim, or C^{1/2} times that."""
         return law(self.sigma, self.dim)
 
     def detach(self) -> Solution:
@@ -108,7 +113,7 @@ class Solution:
         return replace(self, **{name: getattr(self, name).detach() for name in names})
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """A matplotlib figure of Q's spectrum against G's, both over their largest; saved if `path` is given."""
+        """A matplotlib figure of sigma against g, both over their largest; saved if `path` is given."""
         from icm.plots import plot_spectra
 
         return plot_spectra([self.detach()], path=path)

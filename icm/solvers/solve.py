@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,12 +14,15 @@ from icm.curvature import Curvature, Custom
 from icm.errors import InputError, SolveError
 from icm.program import Program, SpectralProgram
 from icm.solvers.certificate import inwards, rounded
+from icm.solvers.ellipsoidal import from_whitened
 from icm.solvers.flat import Flat
 from icm.solvers.implicit import attach, needs_grad, untracked
 from icm.solvers.solution import Solution, Status
 from icm.solvers.spectrum import SpectralMethod, SpectralSolution, solve_spectrum
 
 Method = Literal["auto", "newton", "closed-form", "products", "matrix", "reference", "spectral-reference"]
+
+_SHARE = 0.25  # of tol for the whitened program
 
 
 def solve(
@@ -27,6 +31,7 @@ def solve(
     method: Method = "auto",
     tol: float | None = None,
     *,
+    input_moment: Any = None,
     max_iterations: int = 100,
     on_failure: Literal["raise", "return"] = "raise",
     samples: int = 2000,
@@ -43,6 +48,11 @@ def solve(
     program. For "products" tol bounds `error` = ‖Q − Q*‖_F/‖Q*‖_F, and None means 1e−4, 2e−2 in 16 bits. `seed` starts
     "matrix" and the samples.
 
+    input_moment: C (n, n), or (…, n, n) against G's batch, for inputs ζ = C^{1/2} ζ₀ instead of ζ₀ uniform on the
+    sphere; symmetric positive definite, and scaled to trace n, so that only its shape counts. By every method, on G C^{−1/2};
+    "reference" samples ζ itself. Value and gap are those of the Q returned. Rounding grows by √(cond C) on the way back,
+    which narrow types show as a gap.
+
     Where G requires grad, or a number of H given as a tensor that does, the solution is differentiable once in it, by
     the implicit function theorem and at no cost to the solve; see `Solution` for where there is no derivative.
 
@@ -53,7 +63,7 @@ def solve(
     Source: Su, arXiv 2511.00674.
     """
     return solve_program(
-        Program(G, H),
+        Program(G, H, input_moment),
         method=method,
         tol=tol,
         max_iterations=max_iterations,
@@ -89,9 +99,13 @@ def solve_program(
             f"method={method!r} is not differentiable, and G or a number of H requires grad: use method='auto', or "
             "pass G.detach() and plain numbers"
         )
+    tol = _default_tol(method, program) if tol is None else tol
     given, program, found = program, untracked(program), None
-    if tol is None:
-        tol = _default_tol(method, program)
+    if given.ellipsoid is not None:
+        solution = _solve_ellipsoidal(given, method, tol, max_iterations, samples, seed, reduced)
+        if on_failure == "raise":
+            _raise_failures(solution)
+        return solution
     if method == "matrix":
         from icm.solvers.matrix import solve_matrix
 
@@ -113,6 +127,30 @@ def solve_program(
     if tracked and reduced is not None and found is not None:
         return attach(solution, given, reduced, found)
     return solution
+
+
+def _solve_ellipsoidal(
+    program: Program, method: Method, tol: float, iterations: int, samples: int, seed: int, reduced: SpectralProgram | None
+) -> Solution:
+    """The whitened program, solved to what leaves room for the way back, and its answer brought back."""
+    within = tol if method == "products" else _SHARE * tol
+    if method == "reference":
+        from icm.solvers.reference import solve_reference
+
+        found = solve_reference(program, within, samples=samples, seed=seed)
+    else:
+        narrow = method == "products" and program.G.dtype != torch.float64
+        found = solve_program(
+            program.whitened(torch.float32 if narrow else torch.float64),
+            method,
+            within,
+            max_iterations=iterations,
+            on_failure="return",
+            samples=samples,
+            seed=seed,
+            reduced=None if reduced is None else replace(reduced, back=None),
+        )
+    return from_whitened(program, found, tol)
 
 
 def _check_radii(H: Curvature, sigma: Tensor) -> None:

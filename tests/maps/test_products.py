@@ -166,7 +166,7 @@ def test_a_neighbour_is_where_the_next_fit_begins(rng: torch.Generator) -> None:
     G = torch.randn(1, 32, 32, generator=rng)
     H = icm.parse("r^2 + 50*r^4")
     before = plan(G, H, 1e-3)
-    second = plan(1.01 * G, H, 1e-3, previous=before)
+    second = plan(1.01 * G, H, 1e-3, previous=before.compiled)
     assert len(first(second).composition) == len(first(before).composition)
     assert first(second).error.total <= 1e-3
 

@@ -22,8 +22,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int = 8):
         super().__init__()
-        for name in ("q", "k", "v", "gate", "up", "down"):
-            self.add_module(name, nn.Linear(width, width, bias=False))
+        self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.gate, self.up, self.down = (nn.Linear(width, width, bias=False) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         u = torch.tanh(x)
@@ -32,12 +32,12 @@ class Block(nn.Module):
         return x + self.down(self.gate(u) * self.up(u))
 
 
-def network(seed: int = 0) -> nn.Sequential:
+def network(seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return nn.Sequential(Block(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
 
 
-def inputs_by_hand(model: nn.Sequential, batches: list[Tensor]) -> dict[str, list[Tensor]]:
+def inputs_by_hand(model: nn.Module, batches: list[Tensor]) -> dict[str, list[Tensor]]:
     """The inputs of every linear layer, from plain forwards of a copy."""
     model = copy.deepcopy(model)
     seen = {f"{name}.weight": recorded(m) for name, m in model.named_modules() if isinstance(m, nn.Linear)}
@@ -63,10 +63,9 @@ def test_recomputed_activations_are_not_counted_again(reentrant: bool) -> None:
         y = checkpoint(model[0], x, use_reentrant=reentrant)
         assert isinstance(y, Tensor)
         model[1:](y).square().sum().backward()
-        moments_between = moments._collector.count
     assert len(calls) == 4  # twice by the checkpoints
     # Inputs: u twice and the input of down in the block, then of two layers; each once a batch.
-    assert moments_between == 2 * 5
+    assert moments._collector.count == 2 * 5
     moments.step()
     agrees(moments, model, wanted)
 
@@ -190,19 +189,18 @@ def test_float64_moments_to_its_rounding() -> None:
     assert far(moments.moment(layer.weight), by_hand([[x]])) < 1e-14
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("first", ["hooks", "compile"])
+@pytest.mark.parametrize(("backend", "first"), [("eager", "compile"), ("aot_eager", "hooks")])
 def test_a_compiled_model_has_the_same_moments(backend: str, first: str) -> None:
     torch.compiler.reset()
     model = network()
     if first == "hooks":
         moments = InputMoments(model, ridge=0.0, decay=0.0, every=2)
-        compiled = torch.compile(model, backend=backend)
+        compiled: Any = torch.compile(model, backend=backend)
     else:
         compiled = torch.compile(model, backend=backend)
-        moments = InputMoments(compiled, ridge=0.0, decay=0.0, every=2)  # pyright: ignore
+        moments = InputMoments(compiled, ridge=0.0, decay=0.0, every=2)
     assert moments.shares().keys() >= {"0.q.weight", "3.weight"}  # names without the wrapper's
-    batches = [normal(12 + i, 2 + i, 4, 8) for i in range(6)]
+    batches = [normal(12 + i, 2 + i, 4, 8) for i in range(4)]
     for i, x in enumerate(batches):
         compiled(x).sum().backward()
         moments.step()
@@ -262,6 +260,24 @@ def test_copies_of_the_model_do_not_write_here() -> None:
         agrees(own, other, inputs_by_hand(model, [x]))
     moments.step()
     assert moments.moment(model[1].weight) is None
+
+
+def test_a_model_in_data_parallel_keeps_its_names() -> None:
+    """A state passes between the bare model and the wrapped one."""
+    model, x = network(), normal(17, 4, 8)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        moments = InputMoments(wrapped, ridge=0.0)
+        wrapped(x).sum().backward()
+        moments.step()
+    finally:
+        torch.distributed.destroy_process_group()
+    agrees(moments, model, inputs_by_hand(model, [x]))
+    bare = InputMoments(model)
+    bare.load_state_dict(moments.state_dict())
+    assert bare.shares() == moments.shares()
+    assert "0.q.weight" in bare.shares()
 
 
 def test_inside_function_transforms_nothing_is_kept() -> None:

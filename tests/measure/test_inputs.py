@@ -178,12 +178,12 @@ def test_no_rule_no_moment() -> None:
 
 
 def test_a_weight_tied_to_an_embedding_or_to_another_width_is_left_out() -> None:
-    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False))
+    model: Any = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False))
     model[2].weight = model[0].weight
     assert InputMoments(model).shares() == {"1.weight": ("1.weight",)}
     with pytest.raises(InputError, match="Embedding"):
         InputMoments(model, [model[2].weight])
-    turned = nn.Sequential(nn.Linear(4, 7), Conv1D(4, 7))
+    turned: Any = nn.Sequential(nn.Linear(4, 7), Conv1D(4, 7))
     turned[1].weight = nn.Parameter(normal(0, 7, 4))
     turned[0].weight = turned[1].weight
     with pytest.raises(InputError, match="another number of inputs"):

@@ -23,6 +23,7 @@ from icm.solvers.enclosure.gauge import Subgradient, at_multiple, at_zero, dual_
 from icm.solvers.enclosure.newton import Point, enclose_optimum, improve
 from icm.solvers.enclosure.quadrature import norm_bound
 from icm.solvers.enclosure.sphere import expectation, mean_length
+from icm.solvers.enclosure.moment import whitened_values
 from icm.solvers.enclosure.svd import matrix, singular_values
 
 _FLAT = 1e-6  # spread of a spectrum that is also tried as a multiple of the identity
@@ -52,11 +53,19 @@ class Bounds:
     how: list[str]
 
 
-def bounds(terms: Terms, G: np.ndarray, Q: np.ndarray, sigma: np.ndarray, v: np.ndarray | None) -> Bounds:
+def bounds(
+    terms: Terms,
+    G: np.ndarray,
+    Q: np.ndarray,
+    sigma: np.ndarray,
+    v: np.ndarray | None,
+    moment: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Bounds:
     """The Bounds for G, Q (m, n) float64, taken exactly. `sigma` (k,) is near the spectrum of the optimum and v (k,)
-    near the extremal form at a kink, if there is one: both only guide the search."""
+    near the extremal form at a kink, if there is one: both only guide the search. `moment` = (C, S), (n, n) float64:
+    inputs of second moment C, exactly, and an S near an inverse square root of it."""
     dim, wall = G.shape[1], arb(terms.wall)
-    g, own = singular_values(G), singular_values(Q)
+    g, own = (singular_values(G), singular_values(Q)) if moment is None else whitened_values(G, Q, *moment)
     theta = arb(1)
     if (longest := max(x.upper() for x in own)) > wall:
         theta = (wall / longest).lower()

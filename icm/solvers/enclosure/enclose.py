@@ -17,6 +17,7 @@ from torch import Tensor
 
 from icm.arrays import to_tensor
 from icm.errors import InputError, MissingPackageError, SolveError
+from icm.program.ellipsoidal import Ellipsoid
 from icm.solvers.solution import Solution, Status
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class Enclosure:
 def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosure:
     """Rigorous bounds on F(Q), on min F and on the optimum's singular values, for the solution of one matrix.
 
-    G (m, n) is the gradient that was solved for, by default the one that the solution keeps. G and Q count as exactly
-    the floats they are. The bounds hold for any Q whatever: a wrong solution shows as a large gap.
+    G (m, n) is the gradient that was solved for, by default the one that the solution keeps. G, Q and an input moment, as
+    scaled to trace n in `solution.input_moment`, count as exactly the floats they are. The bounds hold for any Q whatever: a wrong solution shows as a large gap.
 
     Raises InputError for a batch, an unbounded program, a Q that is not finite, and an H with a part other than powers,
     exponentials, kinks, walls and tabulated ones; SolveError where even the highest precision decides nothing;
@@ -105,13 +106,16 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
         # F* and σ* are those of the program, and any σ proves bounds on them: take it with all its digits.
         from icm.solvers.solve import solve
 
-        again = solve(to_tensor(given, "G").double(), solution.curvature, on_failure="return")
+        precise = to_tensor(given, "G").double()
+        again = solve(precise, solution.curvature, input_moment=solution.input_moment, on_failure="return")
         solution, sigma = (again, _exact(again.sigma)) if again.statuses[0].answers else (solution, sigma)
     v = None if solution.orthogonality is None else solution.orthogonality.v
+    moment = _moment(solution, gradient)
     for bits in (BITS, 2 * BITS, 4 * BITS):
         with ctx.workprec(bits):
             try:
-                found = bounds(decompose(solution.curvature), gradient, Q, sigma, None if v is None else _exact(v))
+                near = None if v is None else _exact(v)
+                found = bounds(decompose(solution.curvature), gradient, Q, sigma, near, moment)
             except Unresolved as error:  # a sign or a branch that these balls do not decide
                 reason = error
                 continue
@@ -125,6 +129,15 @@ def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosu
                 bits=bits,
             )
     raise SolveError(f"not decided in ball arithmetic at {bits} bits: {reason}; H = {solution.curvature}", solution)
+
+
+def _moment(solution: Solution, G: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The second moment of the inputs and an inverse square root of it; None where they are isotropic."""
+    C = solution.input_moment
+    if C is None:
+        return None
+    C = C.reshape(C.shape[-2:])
+    return _exact(C), _exact(Ellipsoid.of(C, torch.from_numpy(G)).S)
 
 
 def _exact(x: Tensor) -> np.ndarray:

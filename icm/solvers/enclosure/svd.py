@@ -18,17 +18,18 @@ from icm.solvers.enclosure.quadrature import norm_bound
 _CLOSE = 1e-10  # of the largest: values with gaps below are not separated
 
 
-def singular_values(G: np.ndarray) -> list[arb]:
-    """Balls around the singular values of G (m, n) float64, taken exactly; min(m, n) of them in descending order of
-    the approximations at their middles."""
+def singular_values(G: np.ndarray, exact: arb_mat | None = None) -> list[arb]:
+    """Balls around the singular values of G (m, n) float64, taken exactly, or of `exact` near it; min(m, n) of them in
+    descending order of the approximations at their middles."""
     size = float(np.abs(G).max())
     k = min(G.shape)
     if size == 0:
-        return [arb(0)] * k
+        return [arb(0) if exact is None else arb(0).union(frobenius(exact))] * k
+    exact = matrix(G) if exact is None else exact
     exponent = int(np.frexp(size)[1])
     tall = np.ldexp(G if G.shape[0] >= G.shape[1] else G.T, -exponent)
     left, d, right = np.linalg.svd(tall, full_matrices=False)
-    exact = matrix(G if G.shape[0] >= G.shape[1] else G.T)
+    exact = exact if G.shape[0] >= G.shape[1] else exact.transpose()
     exact = exact * (arb(2) ** -exponent)
     U, V = matrix(left), matrix(right.T)
     U, values, V = _refined(exact, U, [arb(float(x)) for x in d], V)

@@ -31,7 +31,7 @@ from icm.solvers import (
 )
 
 if TYPE_CHECKING:
-    from icm import maps, theory
+    from icm import maps, measure, optim, theory
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,8 @@ __all__ = [
     "enclose",
     "errors",
     "maps",
+    "measure",
+    "optim",
     "orthogonal_bounds",
     "orthogonal_region",
     "orthogonal_threshold",
@@ -69,6 +71,6 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     """Rooms that not every user enters, loaded when first named."""
-    if name in ("maps", "theory"):
+    if name in ("maps", "measure", "optim", "theory"):
         return importlib.import_module(f"icm.{name}")
     raise AttributeError(f"module 'icm' has no attribute {name!r}")

@@ -51,6 +51,26 @@ def test_json_is_the_solution(gradient: Path, G: torch.Tensor):
     assert told["singular_values"] == pytest.approx(torch.linalg.svdvals(G).tolist(), rel=1e-14)
 
 
+def test_input_moment_is_that_of_solve(gradient: Path, G: torch.Tensor):
+    C = torch.tensor([[2.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)
+    moment, out = gradient.parent / "c.npy", gradient.parent / "q.npy"
+    write_array(moment, C)
+    result = call("solve", gradient, "--input-moment", moment, "--out", out, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    solution = icm.solve(G, "r^3", input_moment=C)
+    assert torch.equal(read_matrix(out), solution.Q)
+    assert json.loads(result.stdout)["solutions"][0]["value"] == float(solution.value)
+    wide = torch.eye(5, dtype=torch.float64) + 0.5
+    write_array(moment, wide)
+    assert call("solve", gradient, "--dim", 5, "--input-moment", moment, "--out", out).exit_code == 0
+    padded = icm.solve(torch.nn.functional.pad(G, (0, 2)), "r^3", input_moment=wide).Q
+    assert torch.equal(read_matrix(out), padded)  # all five columns: the inputs move together
+    refused = call("solve", gradient, "--input-moment", moment)
+    assert refused.exit_code == 2
+    assert "(5, 5), G (5, 3) has 3 inputs" in refused.stderr.replace("input_moment has shape ", "").replace(";", ",")
+    assert call("solve", gradient, "--input-moment", moment, "--out", moment).exit_code == 2
+
+
 @pytest.mark.parametrize("suffix", ["npy", "pt", "safetensors"])
 def test_out_is_q(gradient: Path, G: torch.Tensor, suffix: str):
     out = gradient.parent / f"q.{suffix}"

@@ -22,7 +22,9 @@ def solve(
     ] = None,
     input_moment: Annotated[
         Path | None,
-        typer.Option(help="Second moment C of the inputs, n × n, any scale: Q for inputs of that shape, not isotropic."),
+        typer.Option(
+            help="Second moment C of the inputs, n × n, any scale: Q for inputs of that shape, not isotropic."
+        ),
     ] = None,
     method: Annotated[
         str, typer.Option(help="auto, newton, closed-form, matrix, reference or spectral-reference.")

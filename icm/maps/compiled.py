@@ -37,6 +37,7 @@ _LOOSE, _PASSES = 1e-3, 3  # errors asked for below the first take that many pas
 _LOWERS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5)  # lower ends of polar maps to begin from
 
 _ROOM = 1.05  # of ‖G‖₂ that a kept map's domain leaves at least, and beyond that of a new one at most
+_AS_GOOD = 1.1  # of the error that the best of all had, where another search is not worth it
 _COARSE = ("bf16", "fp16", "tf32")
 _GRAM = 4.0  # by which iterating on Gram matrices may round more than the direct iteration; measured up to 3
 
@@ -126,6 +127,9 @@ def compile_map(
         found = judged(near)
         if good := _good(found, tol, start.precision):
             return good
+        best = min(found, key=lambda one: one.error.total)
+        if tol < best.error.total <= _AS_GOOD * start.error.total:
+            return best  # tol was out of reach then, and is now
     # The smallest singular value, to a digit, so that polar maps are found among those already made.
     smallest = float(f"{min(max(float(spectrum.g[-1]) / domain, 1e-5), 0.5):.0e}")
     for degrees in ladder:

@@ -5,14 +5,15 @@ with eigenvalues in [l, 1],
 
     Y₀ = C, Z₀ = I,      Y ← Y q_t(ZY),   Z ← q_t(ZY) Z      lead to      Y → C^{1/2}, Z → C^{−1/2},
 
-for ZY has eigenvalues x², where x starts at the roots of C's and goes through p_1, …, p_t. With the greedy best quintics
-(`icm.maps.greedy`) T is 4 at cond C = 1e2, 6 at 1e4 and 8 at 1e6, with four products to a step. Y and Z must not be made
-symmetric on the way: it is their commuting in rounded arithmetic too that keeps the iteration stable (Higham, Functions
-of Matrices, 2008, section 6.4); Z is, at the end.
+for ZY has eigenvalues x², where x starts at the roots of C's and goes through p_1, …, p_t. With the best quintics
+(`icm.maps.greedy`) T is 4 at cond C = 1e2, 6 at 1e4 and 8 at 1e6, with four products to a step. In this coupled form
+rounding stays where it is (Higham, Functions of Matrices, 2008, section 6.4), so long as Y and Z are left as they come:
+made symmetric at every step, as Z is at the end, they diverged from cond C = 1e4 on in float32.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from typing import Any, Literal
@@ -25,11 +26,14 @@ from icm.arrays import require_finite, require_nonempty, to_tensor
 from icm.errors import InputError
 from icm.maps.composition import Composition
 from icm.maps.greedy import best_polar, steps_needed
+from icm.maps.symmetric import cuda_products
 
 Method = Literal["auto", "eigh", "products"]
 Precision = Literal["fp32", "fp64"]
 
 _MARGIN = 0.01  # beyond 1 that the factors stand, for rounding
+_FINEST = 2e-15  # error of a composition that float64 coefficients still reach
+_LEAST = {torch.float32: 5e-7, torch.float64: 1e-10}  # eigenvalues that are aimed at, of the largest
 _RESIDUAL = 0.5  # ‖Z C Z − I‖_F below which C was positive definite; singular or indefinite, it is at least 1
 
 
@@ -40,20 +44,22 @@ def inverse_root(
     method: Method = "auto",
     precision: Precision | None = None,
 ) -> Float[Tensor, "*b n n"]:
-    """(C + ridge·mean·I)^{−1/2} for C (…, n, n) symmetric, mean = tr C/n; each matrix of a stack, such as the blocks of a
-    block-diagonal moment, has its own mean. float64 for a float64 C, else float32.
+    """(C + ridge·mean·I)^{−1/2} for C (…, n, n) symmetric, mean = tr C/n; each matrix of a stack, such as the blocks of
+    a block-diagonal moment, has its own mean. float64 for a float64 C, else float32.
 
     - "eigh": V diag(λ^{−1/2}) Vᵀ from an eigendecomposition.
     - "products": the coupled iteration above, from l = ridge·mean over a bound on ‖C‖₂; without a ridge from the least
       that the precision can hold, which costs a few steps more.
     - "auto": "products" on a GPU for float32 with ridge ≥ 1e−5, and "eigh" for what it cannot do; else "eigh".
 
-    precision: what it is computed in; None means "fp64", but "fp32" for "products" of a C that is not float64. On a GPU
-    "fp32" is what torch's matmul makes of it: with TF32 allowed it has 11 bits, and 1e−3·cond for what follows.
+    precision: what it is computed in; None means "fp64", but "fp32" for "products" of a C that is not float64. "fp32"
+    is never TF32.
 
-    Z is as near as ‖Z C Z − I‖₂ ≈ ε·cond(C + ridge·mean·I), which rounding the entries of C costs already. Measured
-    with n = 512, condition 1e2, 1e4, 1e6, 1e8: "eigh" in fp64 3e−14, 1e−12, 7e−11, 5e−9; "products" in fp64
-    3e−14, 5e−13, 4e−11, 3e−9, and in fp32 7e−6, 2e−4, 1e−2 and none, where "eigh" in fp32 has 2e−5, 4e−3, 0.3 and none.
+    Z is as near as ‖Z C Z − I‖₂ ≈ ε·cond(C + ridge·mean·I), which rounding the entries of C costs already. Measured on
+    a float64 C without a ridge, n = 512, condition 1e2, 1e4, 1e6, 1e8: "eigh" in fp64 4e−14, 2e−12, 8e−11, 5e−9;
+    "products" in fp64 2e−12, 4e−12, 5e−11, 4e−9, and in fp32 3e−5, 2e−4, 2e−2 and none, where "eigh" in fp32 has 2e−5,
+    4e−3 and none. An answer in float32 is rounded to it: 3e−7, 1e−6, 1e−5, 9e−5 at best. On one CPU core "products" in
+    fp32 take twice the time of "eigh" in fp64.
 
     The ridge is relative, so that c·C gives c^{−1/2} of what C does for every c > 0. For the same reason C = 0 has no
     answer at any ridge, and raises.
@@ -73,7 +79,7 @@ def inverse_root(
     if not bool((mean > 0).all()):
         i = int((mean <= 0).reshape(-1).nonzero()[0])
         raise InputError(
-            f"C has a mean eigenvalue of {float(mean.reshape(-1)[i]):.3g}{_where(mean, i)}, over its largest entry: its "
+            f"C{_where(mean, i)} has a mean eigenvalue of {float(mean.reshape(-1)[i]):.3g} over its largest entry: an "
             "inverse root exists for no ridge, which is relative to that mean; where nothing is known of C, take I"
         )
     shifted = A + ridge * torch.diag_embed(mean[..., None].expand(*mean.shape, A.shape[-1]))
@@ -88,7 +94,7 @@ def inverse_root(
 
 
 def _scaled(C: Any) -> tuple[Tensor, Tensor, torch.dtype]:
-    """C·2^{−e} (…, n, n) float64 with entries up to 2, its halves made equal; the even e (…); the dtype of the answer."""
+    """C·2^{−e} (…, n, n) float64, entries up to 2, its halves made equal; the even e (…); the dtype of the answer."""
     C = to_tensor(C, "C")
     if C.ndim < 2 or C.shape[-1] != C.shape[-2]:
         raise InputError(f"C has shape {tuple(C.shape)}; an inverse root is of a square matrix, or a stack (…, n, n)")
@@ -103,8 +109,8 @@ def _scaled(C: Any) -> tuple[Tensor, Tensor, torch.dtype]:
     if bool((apart > 128 * math.sqrt(C.shape[-1]) * eps).any()):
         i = int(apart.argmax())
         raise InputError(
-            f"C is not symmetric{_where(apart, i)}: C and its transpose differ by {float(apart.reshape(-1)[i]):.3g} over "
-            "its largest entry; pass (C + C.mT)/2 if that is meant"
+            f"C{_where(apart, i)} is not symmetric: it differs from its transpose by "
+            f"{float(apart.reshape(-1)[i]):.3g} over its largest entry; pass (C + C.mT)/2 if that is meant"
         )
     return 0.5 * (A + A.mT), exponent, kept
 
@@ -121,7 +127,8 @@ def _by_eigenvalues(A: Tensor, ridge: float, tried: Precision | None) -> Tensor:
         share, why = float(ratio.reshape(-1)[i]), f", with the ridge of {ridge:g}" if ridge else ""
         raise InputError(
             f"C{_where(ratio, i)} is not positive definite to {tried or 'rounding'}{why}: its smallest eigenvalue is "
-            f"{share:.3g} of its largest; take a ridge of 1e-6 or more" + (" or method='eigh'" if tried else "")
+            f"{share:.3g} of its largest; take a larger ridge, such as {max(1e-4, 10 * ridge):.0e}"
+            + (", or method='eigh'" if tried else "")
         )
     return (V * values.rsqrt()[..., None, :]) @ V.mT
 
@@ -133,20 +140,23 @@ def _by_products(A: Tensor, least: Tensor, dtype: torch.dtype) -> Tensor | None:
     lower = float((least / top[..., 0, 0]).min())
     eps = torch.finfo(dtype).eps
     # A power of two, so that few compositions serve every C; half of it, for rounding may bring eigenvalues below.
-    lower = 2.0 ** math.floor(math.log2(min(0.5, max(0.5 * lower, 4 * eps))))
-    identity = torch.eye(A.shape[-1], dtype=dtype, device=A.device)
-    Y, Z = A, identity
-    factors = _composition(lower, eps).factors
-    for t, (a, b, c) in enumerate(factors):
-        M = Z @ Y if t else A
-        q = torch.baddbmm(b * M, M, M, alpha=c) if M.ndim == 3 else b * M + c * (M @ M)
-        q = q + a * identity
-        if t < len(factors) - 1:
-            Y = Y @ q
-        Z = q @ Z if t else q
-    Z = 0.5 * (Z + Z.mT)
-    residual = torch.linalg.matrix_norm(Z @ A @ Z - identity)
+    lower = 2.0 ** math.floor(math.log2(min(0.5, max(0.5 * lower, _LEAST[dtype]))))
+    with cuda_products("ieee") if A.is_cuda else contextlib.nullcontext():
+        Z = _iterated(A, _composition(lower, max(eps, _FINEST)))
+        residual = torch.linalg.matrix_norm(Z @ A @ Z - torch.eye(A.shape[-1], dtype=dtype, device=A.device))
     return Z.double() / top.sqrt() if bool((residual <= _RESIDUAL).all()) else None
+
+
+def _iterated(A: Tensor, composition: Composition) -> Tensor:
+    """Z_T for A (…, n, n)."""
+    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    Y, Z = A, identity
+    for t, (a, b, c) in enumerate(composition.factors):
+        M = Z @ Y if t else A
+        q = a * identity + b * M + c * (M @ M)
+        Y = Y @ q
+        Z = q @ Z if t else q
+    return 0.5 * (Z + Z.mT)
 
 
 @functools.lru_cache(maxsize=64)

@@ -85,27 +85,30 @@ class Plan:
                 if map is not None:
                     Q[i] = map(G[i])
             return Q
-        for rows, coefficients, scale, precision, route in self.stacks(G.device):
+        for rows, coefficients, scale, precision, route in stacks(self.compiled, G.device):
             Q[rows] = apply_coefficients(coefficients, G[rows], scale, precision, route)
         return Q
 
-    def stacks(self, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor, Precision, Name]]:
-        """Rows, coefficients (b, T, q + 1) with the lengths in them, scales (b,), precision and route of the maps that
-        can be applied at once."""
-        found: dict[tuple, list[int]] = {}
-        for i, map in enumerate(self.compiled):
-            if map is not None:
-                found.setdefault((map.composition.degrees, map.precision, map.route), []).append(i)
-        stacks = []
-        for (degrees, precision, route), rows in found.items():
-            table = torch.zeros(len(rows), len(degrees), (max(degrees) + 1) // 2, dtype=torch.float64)
-            maps = [map for i in rows if (map := self.compiled[i]) is not None]
-            for j, map in enumerate(maps):
-                for t, factor in enumerate(map.composition.rescaled(outside=map.length).factors):
-                    table[j, t, : len(factor)] = torch.tensor(factor, dtype=torch.float64)
-            scale = torch.tensor([map.domain for map in maps], dtype=torch.float64)
-            stacks.append((torch.tensor(rows).to(device), table.to(device), scale.to(device), precision, route))
-        return stacks
+
+def stacks(
+    compiled: Sequence[Compiled | None], device: torch.device
+) -> list[tuple[Tensor, Tensor, Tensor, Precision, Name]]:
+    """Rows, coefficients (b, T, q + 1) with the lengths in them, scales (b,), precision and route of the maps that can
+    be applied at once: those of the same degrees, precision and route."""
+    found: dict[tuple, list[int]] = {}
+    for i, map in enumerate(compiled):
+        if map is not None:
+            found.setdefault((map.composition.degrees, map.precision, map.route), []).append(i)
+    made = []
+    for (degrees, precision, route), rows in found.items():
+        table = torch.zeros(len(rows), len(degrees), (max(degrees) + 1) // 2, dtype=torch.float64)
+        maps = [map for i in rows if (map := compiled[i]) is not None]
+        for j, map in enumerate(maps):
+            for t, factor in enumerate(map.composition.rescaled(outside=map.length).factors):
+                table[j, t, : len(factor)] = torch.tensor(factor, dtype=torch.float64)
+        scale = torch.tensor([map.domain for map in maps], dtype=torch.float64)
+        made.append((torch.tensor(rows).to(device), table.to(device), scale.to(device), precision, route))
+    return made
 
 
 def plan(

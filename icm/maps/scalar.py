@@ -134,6 +134,13 @@ class Curve:
         beyond = last * (t / top) ** self._end
         return torch.where(t < float(self.x[0]), ratio * t, torch.where(t > top, beyond, between))
 
+    def thinned(self, count: int) -> Curve:
+        """Through so many of the points at most, spread over their index."""
+        if len(self.x) <= count:
+            return self
+        index = torch.linspace(0, len(self.x) - 1, count).round().long()
+        return Curve(self.x[index], self.y[index])
+
     @cached_property
     def _between(self) -> Callable[..., Any] | None:
         from scipy.interpolate import PchipInterpolator

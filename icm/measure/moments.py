@@ -146,6 +146,19 @@ class InputMoments:
         C = torch.where(mean > 0, C / mean.where(mean > 0, 1.0), eye)
         return (C + self.ridge * eye) / (1 + self.ridge)
 
+    def measures(self, parameter: Tensor) -> bool:
+        """Whether `parameter` is one of those whose inputs are measured."""
+        weight = self._weights.get(id(parameter))
+        return weight is not None and weight.parameter() is parameter
+
+    @staticmethod
+    def measurable(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor]:
+        """Those of `parameters` whose inputs can be measured in `model`."""
+        while isinstance(model, DistributedDataParallel):
+            model = model.module
+        found = {id(place.parameter) for place in survey(model) if not place.reason}
+        return [p for p in parameters if id(p) in found]
+
     def version(self, parameter: Tensor) -> int:
         """How often the moment of `parameter` was updated: 0 before anything was seen. With `key`, it says whether a
         moment is the one last looked at, within one run; a loaded state brings its own versions."""

@@ -1,4 +1,4 @@
-"""Inputs of any second moment: ζ = C^{1/2} ζ₀ with ζ₀ uniform on the unit sphere, and how the program becomes isotropic.
+"""Inputs of any second moment: ζ = C^{1/2} ζ₀, ζ₀ uniform on the unit sphere, and how the program becomes isotropic.
 
 With S C Sᵀ = I, G̃ = G Sᵀ and Q = Q̃ S, and R = C Sᵀ = S⁻¹, the two parts of F are
 

@@ -100,9 +100,10 @@ class Program:
         U, sigma, Vh = torch.linalg.svd(X, full_matrices=False)
         sigma, _ = onto_wall(sigma, self.H, Q.shape[-2], self.dim, Q.dtype, strain)
         if bool((sigma > self.H.wall).any()):
+            longest, name = float(sigma.max()), "‖Q‖₂" if strain is None else "‖QC^(1/2)‖₂"
             raise InputError(
-                f"Q has {'‖Q‖₂' if strain is None else '‖QC^(1/2)‖₂'} = {float(sigma.max()):.6g} and H = {self.H} is infinite beyond {self.H.wall:.6g}, so F "
-                f"has no gradient: multiply Q by {self.H.wall / float(sigma.max()):.6g} or less"
+                f"Q has {name} = {longest:.6g} and H = {self.H} is infinite beyond {self.H.wall:.6g}, so F "
+                f"has no gradient: multiply Q by {self.H.wall / longest:.6g} or less"
             )
         slopes = expect(self.H, sigma, self.dim).slopes
         slopes = (U * slopes[..., None, :]) @ Vh
@@ -136,8 +137,8 @@ class Program:
         return solve_program(self, **options)
 
     def _lengths(self, Q: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A float64 matrix X for which ‖Xζ₀‖ has the law of ‖Qζ‖, and, where it is not Q itself, how much rounding grows
-        on the way to it, see `Ellipsoid.strain`."""
+        """A float64 matrix X for which ‖Xζ₀‖ has the law of ‖Qζ‖, and, where it is not Q itself, how much rounding
+        grows on the way to it, see `Ellipsoid.strain`."""
         if self.ellipsoid is None:
             return Q.double(), None
         X = self.ellipsoid.lengths(Q)

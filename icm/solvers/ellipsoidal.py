@@ -87,16 +87,15 @@ def _onto_floats(program: Program, Q: Tensor, lost: Tensor) -> Tensor:
     """Factors (…) for Q, float64, so that rounding the product to G's dtype takes nothing beyond a wall or kink."""
     ellipsoid, H, dtype = program.ellipsoid, program.H, program.G.dtype
     assert ellipsoid is not None
-    factor = torch.ones_like(Q[..., 0, 0])
-    if dtype == torch.float64:  # the rounding that is left is that of `onto_wall`
-        return factor
-    factor = inwards(factor, dtype, H)
+    factor = inwards(torch.ones_like(Q[..., 0, 0]), dtype, H)
     if math.isinf(H.wall):
         return factor
+    # In float64 what passes the wall as isotropic answers do is left there, see `onto_wall`.
+    limit = H.wall * (1 + (64 + max(Q.shape[-2:])) * _EPS) if dtype == torch.float64 else H.wall
     for _ in range(_ROUNDS):
         rounded = (Q * factor[..., None, None]).to(dtype)
         longest = torch.linalg.matrix_norm(ellipsoid.lengths(rounded), 2)
-        over = (longest > H.wall) & ~lost
+        over = (longest > limit) & ~lost
         if not bool(over.any()):
             break
         factor = torch.where(over, factor * (H.wall / longest) * (1 - torch.finfo(dtype).eps / 4), factor)

@@ -55,9 +55,9 @@ class Solution:
     method="products" says in `error` (…) how far Q is from the exact one, ‖Q − Q*‖_F/‖Q*‖_F, which its tol bounds; its
     g and sigma are what products tell of the singular values, and its gap is an estimate.
 
-    For inputs with a second moment C, `input_moment` (…, n, n) is C at trace n, float64, and g and sigma are the singular
-    values of G C^{−1/2} and Q C^{1/2}: those that the law of ‖Qζ‖ depends on. So `orthogonal` and `error` are about
-    Q C^{1/2} as well. Where inputs are isotropic it is None.
+    For inputs with a second moment C, `input_moment` (…, n, n) is C at trace n, float64, and g and sigma are the
+    singular values of G C^{−1/2} and Q C^{1/2}: those that the law of ‖Qζ‖ depends on. So `orthogonal` and `error` are
+    about Q C^{1/2} as well. Where inputs are isotropic it is None.
 
     Where G or a number of H requires grad, Q, sigma, g, gain and value are differentiable in it, once (see `implicit`;
     gap and the rest are not), and every derivative of a Q that exists is finite: equal singular values of G are no

@@ -49,9 +49,9 @@ def solve(
     "matrix" and the samples.
 
     input_moment: C (n, n), or (…, n, n) against G's batch, for inputs ζ = C^{1/2} ζ₀ instead of ζ₀ uniform on the
-    sphere; symmetric positive definite, and scaled to trace n, so that only its shape counts. By every method, on G C^{−1/2};
-    "reference" samples ζ itself. Value and gap are those of the Q returned. Rounding grows by √(cond C) on the way back,
-    which narrow types show as a gap.
+    sphere; symmetric positive definite, and scaled to trace n, so that only its shape counts. Every method solves for
+    Q C^{1/2} on G C^{−1/2}, but "reference", which samples ζ and moves Q itself. Value and gap are those of the Q
+    returned; rounding grows by √(cond C) on the way back, which narrow types show as a gap.
 
     Where G requires grad, or a number of H given as a tensor that does, the solution is differentiable once in it, by
     the implicit function theorem and at no cost to the solve; see `Solution` for where there is no derivative.
@@ -130,7 +130,13 @@ def solve_program(
 
 
 def _solve_ellipsoidal(
-    program: Program, method: Method, tol: float, iterations: int, samples: int, seed: int, reduced: SpectralProgram | None
+    program: Program,
+    method: Method,
+    tol: float,
+    iterations: int,
+    samples: int,
+    seed: int,
+    reduced: SpectralProgram | None,
 ) -> Solution:
     """The whitened program, solved to what leaves room for the way back, and its answer brought back."""
     within = tol if method == "products" else _SHARE * tol

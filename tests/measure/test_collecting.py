@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,10 +263,10 @@ def test_copies_of_the_model_do_not_write_here() -> None:
     assert moments.moment(model[1].weight) is None
 
 
-def test_a_model_in_data_parallel_keeps_its_names() -> None:
+def test_a_model_in_data_parallel_keeps_its_names(tmp_path: Path) -> None:
     """A state passes between the bare model and the wrapped one."""
     model, x = network(), normal(17, 4, 8)
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         wrapped = nn.parallel.DistributedDataParallel(model)
         moments = InputMoments(wrapped, ridge=0.0)

@@ -20,10 +20,10 @@ from flint import arb
 
 from icm.solvers.enclosure.curvature import Terms
 from icm.solvers.enclosure.gauge import Subgradient, at_multiple, at_zero, dual_of_length
+from icm.solvers.enclosure.moment import whitened_values
 from icm.solvers.enclosure.newton import Point, enclose_optimum, improve
 from icm.solvers.enclosure.quadrature import norm_bound
 from icm.solvers.enclosure.sphere import expectation, mean_length
-from icm.solvers.enclosure.moment import whitened_values
 from icm.solvers.enclosure.svd import matrix, singular_values
 
 _FLAT = 1e-6  # spread of a spectrum that is also tried as a multiple of the identity

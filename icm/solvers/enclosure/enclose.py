@@ -71,8 +71,9 @@ class Enclosure:
 def enclose(solution: Solution, G: Float[Tensor, "m n"] | Any = None) -> Enclosure:
     """Rigorous bounds on F(Q), on min F and on the optimum's singular values, for the solution of one matrix.
 
-    G (m, n) is the gradient that was solved for, by default the one that the solution keeps. G, Q and an input moment, as
-    scaled to trace n in `solution.input_moment`, count as exactly the floats they are. The bounds hold for any Q whatever: a wrong solution shows as a large gap.
+    G (m, n) is the gradient that was solved for, by default the one that the solution keeps. G, Q and an input moment,
+    as scaled to trace n in `solution.input_moment`, count as exactly the floats they are. The bounds hold for any Q
+    whatever: a wrong solution shows as a large gap.
 
     Raises InputError for a batch, an unbounded program, a Q that is not finite, and an H with a part other than powers,
     exponentials, kinks, walls and tabulated ones; SolveError where even the highest precision decides nothing;

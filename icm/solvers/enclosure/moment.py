@@ -1,8 +1,8 @@
 """Singular values of G C^{−1/2} and Q C^{1/2} for a second moment C of floats, enclosed.
 
 For any S let N = C^{1/2} Sᵀ, so that NᵀN = S C Sᵀ. If ‖S C Sᵀ − I‖_F ≤ δ < 1, the singular values of N are in
-[√(1 − δ), √(1 + δ)], and as G Sᵀ = G C^{−1/2} N and Q C Sᵀ = Q C^{1/2} N, those of G C^{−1/2} and Q C^{1/2} are those of
-G Sᵀ and Q C Sᵀ times something in [1/√(1 + δ), 1/√(1 − δ)] (Ostrowski, as in `svd`).
+[√(1 − δ), √(1 + δ)], and as G Sᵀ = G C^{−1/2} N and Q C Sᵀ = Q C^{1/2} N, those of G C^{−1/2} and Q C^{1/2} are those
+of G Sᵀ and Q C Sᵀ times something in [1/√(1 + δ), 1/√(1 − δ)] (Ostrowski, as in `svd`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def whitened_values(G: np.ndarray, Q: np.ndarray, C: np.ndarray, S: np.ndarray) 
     identity = arb_mat([[arb(int(i == j)) for j in range(n)] for i in range(n)])
     delta = frobenius(back.transpose() * moment * back - identity)
     if not delta < 1:
-        raise InputError("input_moment is too close to singular for its inverse square root to be enclosed: add a ridge")
+        raise InputError(
+            "input_moment is too close to singular for its inverse square root to be enclosed: add a ridge"
+        )
     stretch = (1 / (1 + delta).sqrt()).union(1 / (1 - delta).sqrt())
     g, own = singular_values(G @ S.T, gradient * back), singular_values(Q @ (C @ S.T), update * moment * back)
     return [x * stretch for x in g], [x * stretch for x in own]

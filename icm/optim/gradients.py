@@ -1,0 +1,49 @@
+"""What a step looks at before it changes anything."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from icm.errors import DtypeError, InputError
+
+Nonfinite = Literal["skip", "raise", "ignore"]
+
+
+def refuse(parameter: Tensor, gradient: Tensor) -> None:
+    """Raise DtypeError for complex numbers, InputError for a sparse gradient."""
+    shape = tuple(parameter.shape)
+    if parameter.is_complex() or gradient.is_complex():
+        raise DtypeError(f"a parameter of shape {shape} is complex; split it into real and imaginary parts")
+    if gradient.layout != torch.strided:
+        raise InputError(
+            f"the gradient of a parameter of shape {shape} is sparse: build its layer with sparse=False, or give it to "
+            "torch.optim.SparseAdam"
+        )
+
+
+def finite(gradients: Sequence[Tensor]) -> bool:
+    """Whether no entry of any of them is NaN or infinite. Waits for a GPU."""
+    norms = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
+    peaks = [torch.stack(norms(group, float("inf"))) for group in _alike(gradients)]
+    return all(bool(torch.isfinite(peak).all()) for peak in peaks)
+
+
+def report(what: Nonfinite) -> None:
+    """Say that a step was left out because of NaN or infinite gradients."""
+    message = "a gradient has NaN or infinite entries"
+    if what == "raise":
+        raise InputError(f"{message}: nothing was changed; nonfinite='skip' leaves such steps out with a warning")
+    warnings.warn(f"{message}: this step is left out, parameters and state stay as they were", RuntimeWarning, 3)
+
+
+def _alike(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    groups: dict[Any, list[Tensor]] = {}
+    for one in tensors:
+        if one.numel():
+            groups.setdefault((one.dtype, one.device), []).append(one)
+    return list(groups.values())

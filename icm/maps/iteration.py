@@ -42,11 +42,6 @@ def growths(factors: Sequence[Factor]) -> list[float | None]:
     return [c[0] if isinstance(c[0], float) else None for c in factors if len(c) > 1]
 
 
-def stretched(factors: Sequence[Factor], inside: float) -> list[Factor]:
-    """p(inside · x), for numbers."""
-    return [[c * inside ** (2 * i + 1) for i, c in enumerate(factors[0])], *factors[1:]]
-
-
 def deferred(c: Tensor, kept: bool = False) -> list[Factor]:
     """Factors that iterate X̂ = X/Π c_0, each with c_0 = 1, and Π c_0 at the end, for coefficients (…, T, q + 1).
 

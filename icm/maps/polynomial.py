@@ -38,7 +38,7 @@ from torch import Tensor
 
 from icm.errors import DtypeError, InputError
 from icm.maps.composition import Composition
-from icm.maps.iteration import Factor, deferred, growths, iterated, stretched
+from icm.maps.iteration import Factor, deferred, growths, iterated
 from icm.maps.norm_bounds import shrinkage
 from icm.maps.routes import Name, Route, choose
 from icm.maps.symmetric import Products, cuda_products
@@ -181,10 +181,9 @@ def _applied(
             X = multiply.stored(_normalised(X, size, kind, lift, traced))
             X = iterated(X, candidates[-1], plan.segments, multiply, unit)
             return X.mT if tall else X
-        X, R, share, inside = _gram_scaled(X, kind, lift, multiply, traced)
+        X, R, share = _gram_scaled(X, kind, lift, multiply, traced)
         chosen = 0 if gain and bool((share <= gain**-2).all()) else -1
-        factors = candidates[chosen] if inside == 1 else stretched(candidates[chosen], inside)
-        X = iterated(X, factors, plans[chosen].segments, multiply, unit, R)
+        X = iterated(X, candidates[chosen], plans[chosen].segments, multiply, unit, R)
         return X.mT if tall else X
 
     G = G.detach()
@@ -204,27 +203,40 @@ def _applied(
 
 def _gram_scaled(
     X: Tensor, kind: torch.dtype, lift: float, multiply: Products, traced: bool
-) -> tuple[Tensor, Tensor, Tensor, float]:
-    """(X', R, share, inside): X · lift/s for s = ‖XXᵀ‖_F^{1/2} is `inside` · X', R = X'X'ᵀ, share = (s/‖X‖_F)²."""
-    looks = X.device.type == "cpu" and not traced
-    if looks and X.ndim == 2 and kind != torch.float16:
-        # A single matrix: what divides it goes into the coefficients, and mostly no pass over it is needed.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(X', R, share): X' = X · lift/s for s = ‖XXᵀ‖_F^{1/2} or a little more, R = X'X'ᵀ, share = (s/‖X‖_F)²."""
+    if X.device.type == "cpu" and not traced and kind != torch.float16:
+        # Mostly X is of a size that needs no pass before its norm is known. The scale goes into X and R, not into the
+        # coefficients: the library underneath prepares a product anew, as long as one takes, for every new α and β.
         for Y in (X.to(kind), None):
             Y = (X * shrinkage(X, kind if kind.itemsize > 2 else torch.float32)).to(kind) if Y is None else Y
             R = multiply.symmetric(Y, Y.mT)
-            size = float(_norm(R))
-            if 1e-18 < size < 1e18:
-                return Y, R, size / R.diagonal().sum(dtype=torch.float32), size**-0.5
+            sizes = _norms(R)
+            if bool(((sizes > 1e-18) & (sizes < 1e18)).all()):
+                share = sizes / R.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float32)
+                # Rounded down to four digits, whose squares have eight: in bfloat16 both scale by the same number.
+                inside = _four_digits(sizes.rsqrt()) if kind == torch.bfloat16 else sizes.rsqrt()
+                inside = inside[..., None, None].to(kind)
+                return Y * inside, R * inside.square(), share
     X = multiply.stored(_normalised(X, None, kind, lift, traced))
     R = multiply.symmetric(X, X.mT)
-    share = _norm(R) / lift**2
+    share = torch.linalg.matrix_norm(R if R.itemsize > 2 else R.float()) / lift**2
     scale = share.where(share > 0, 1.0)[..., None, None]
     X, R = (multiply.stored((A / b).to(A.dtype)) for A, b in ((X, scale.sqrt()), (R, scale)))
-    return X, R, share, 1.0
+    return X, R, share
 
 
-def _norm(R: Tensor) -> Tensor:
-    return torch.linalg.matrix_norm(R if R.itemsize > 2 else R.float())
+def _norms(R: Tensor) -> Tensor:
+    """‖R‖_F of a matrix or of each in a stack, on a CPU, where norms over the last dimensions are slow."""
+    parts = [R] if R.ndim == 2 else list(R)
+    norms = [torch.linalg.vector_norm(part if part.itemsize > 2 else part.float()) for part in parts]
+    return norms[0] if R.ndim == 2 else torch.stack(norms)
+
+
+def _four_digits(x: Tensor) -> Tensor:
+    """x rounded down to four binary digits."""
+    mantissa, exponent = x.frexp()
+    return torch.ldexp((mantissa * 16).floor() / 16, exponent)
 
 
 def _normalised(X: Tensor, size: Tensor | None, kind: torch.dtype, lift: float, traced: bool) -> Tensor:

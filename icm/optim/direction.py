@@ -22,6 +22,7 @@ from icm.maps.statistics import Spectrum, spectrum
 from icm.solvers import solve
 
 Units = Literal["relative", "loss"]
+Matrices = Sequence[Tensor]  # of one shape, dtype and device
 
 MARGIN = 1.2  # of ‖G‖₂ at the last refresh, relative to ‖G‖_F, up to which a map holds
 _WITHIN = 0.9  # of that, for a probe of ‖G‖₂, which falls short of it
@@ -71,89 +72,94 @@ def is_polar(H: Curvature) -> bool:
     return all(isinstance(part, Wall) for part in H.parts)
 
 
-def polar(X: Float[Tensor, "b m n"], precision: Precision) -> Float[Tensor, "b m n"]:
-    """U Vᵀ, roughly, by products; in bfloat16 where they are."""
-    return orthogonalize(X, precision, dtype=_kept(precision))
+def polar(X: Matrices, precision: Precision, products: int) -> list[Tensor]:
+    """U Vᵀ, roughly, by so many products at most, three for each of 3 to 5 quintics; in bfloat16 where they are."""
+    dtype, steps = _kept(precision), min(max(products // 3, 3), 5)
+    low = [x if dtype is None else x.to(dtype) for x in X]  # before they are stacked: half the memory to pass through
+    count = _stacked(low[0])
+    parts = [low[i : i + count] for i in range(0, len(low), count)]
+    found: list[Tensor] = []
+    for part in parts:
+        one = part[0] if len(part) == 1 else torch.stack(part)
+        Q = orthogonalize(one, precision, steps=steps)
+        found += [Q] if len(part) == 1 else Q.unbind()
+    return found
 
 
-def exact(X: Float[Tensor, "b m n"], H: Curvature, units: Units) -> Float[Tensor, "b m n"]:
+def exact(X: Matrices, H: Curvature, units: Units) -> list[Tensor]:
     """The solved Q, float64; 0 for X = 0. Raises SolveError where there is none or tol is missed."""
-    X = X.double()
+    G = torch.stack([x.double() for x in X])
     if units == "relative":
-        X = X / _positive(X.abs().amax((-2, -1), keepdim=True))
-        X = X / _positive(torch.linalg.svdvals(X).sum(-1)[:, None, None])
-    solution = solve(X, H)
+        G = G / _positive(G.abs().amax((-2, -1), keepdim=True))
+        G = G / _positive(torch.linalg.svdvals(G).sum(-1)[:, None, None])
+    solution = solve(G, H)
     if not bool(torch.isfinite(solution.value).all()):
         raise SolveError(_unbounded(H), solution)
-    return solution.Q
+    return list(solution.Q.unbind())
 
 
-def by_maps(
-    X: Float[Tensor, "b m n"], wish: Wish, memories: Sequence[Memory | None]
-) -> tuple[Float[Tensor, "b m n"], list[Memory]]:
-    """Q by products, and what is to be remembered of each matrix.
+def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple[list[Tensor], list[Memory]]:
+    """Q by products, in bfloat16 where they are, and what is to be remembered of each matrix.
 
     Solved anew: without a memory, after `refresh` steps, for another H, and on a CPU where a probe of ‖X‖₂ or the
     length of Q shows that the map does not fit X. On an accelerator, where looking would stall the queue, X is scaled
     into the map's domain instead. Raises SolveError where the program has no answer.
     """
-    sizes, looks = frobenius(X), X.device.type == "cpu"
+    sizes, looks = frobenius(X), X[0].device.type == "cpu"
     known: list[Memory | None] = [None if one is None or one.due(wish) else one for one in memories]
-    kept = [i for i, one in enumerate(known) if one]
-    if kept and looks:
-        for i, one in zip(kept, _fitting(X[kept], sizes[kept], [one for one in known if one], wish), strict=True):
-            known[i] = one
-    new = [i for i, one in enumerate(known) if one is None]
-    fresh = _solved(X[new], sizes[new], wish, [memories[i] for i in new]) if new else []
-    found = _merged(known, new, fresh)
-    Q = _applied(X, sizes, found, wish)
     if looks:
-        lengths = torch.linalg.vector_norm(Q, dim=(-2, -1), dtype=torch.float32).double()
-        most = lengths.new_tensor([_LONGER * one.length for one in found])
-        again = [i for i in (~(lengths <= most)).nonzero()[:, 0].tolist() if i in kept and i not in new]
+        known = [one and _fitting(x, size, one, wish) for x, size, one in zip(X, sizes, known, strict=True)]
+    new = [i for i, one in enumerate(known) if one is None]
+    found = _merged(known, new, _solved(X, sizes, wish, memories, new))
+    Q = _applied(X, sizes, found, wish) if looks else _at_once(torch.stack(list(X)), sizes, found, wish)
+    if looks:
+        longer = [length > _LONGER * one.length for length, one in zip(frobenius(Q).tolist(), found, strict=True)]
+        again = [i for i, wrong in enumerate(longer) if wrong and i not in new]
         if again:
-            found = _merged(found, again, _solved(X[again], sizes[again], wish, [None] * len(again)))
-            Q[again] = _applied(X[again], sizes[again], [found[i] for i in again], wish)
+            found = _merged(found, again, _solved(X, sizes, wish, [None] * len(found), again))
+            for i in again:
+                Q[i] = _applied([X[i]], [sizes[i]], [found[i]], wish)[0]
     return Q, [replace(one, age=one.age + 1) for one in found]
 
 
-def frobenius(X: Float[Tensor, "b m n"]) -> Float[Tensor, " b"]:
+def frobenius(X: Matrices) -> Float[Tensor, " b"]:
     """‖X‖_F, float64, whatever X's size."""
-    if X.device.type != "cpu" or X.dtype == torch.float64:
-        return torch.linalg.vector_norm(X, dim=(-2, -1), dtype=torch.float64)
-    sizes = torch.linalg.vector_norm(X, dim=(-2, -1), dtype=torch.float32).double()
+    if X[0].device.type != "cpu":
+        return torch.stack([torch.linalg.vector_norm(x, dtype=torch.float64) for x in X])
+    sizes = torch.stack([torch.linalg.vector_norm(x if x.itemsize > 2 else x.float()) for x in X]).double()
     if bool(((sizes > 1e-15) & (sizes < 1e15)).all()):
         return sizes
-    return torch.linalg.vector_norm(X.double(), dim=(-2, -1))
+    return torch.stack([torch.linalg.vector_norm(x.double()) for x in X])
 
 
-def _fitting(X: Tensor, sizes: Tensor, memories: Sequence[Memory], wish: Wish) -> list[Memory | None]:
-    """The memories, None for those whose map is not for this X."""
-    at = torch.stack([leading(x) if one.probe is None else one.probe for x, one in zip(X, memories, strict=True)])
-    longest, at = probe(X, at)
-    scales = torch.stack([one.scale(size, wish.units) for size, one in zip(sizes, memories, strict=True)])
-    share = longest / scales
-    fits = share <= _WITHIN  # and not where NaN
-    if wish.units == "loss":
-        fits &= share >= _SHRUNK
-    pairs = zip(memories, sizes.tolist(), strict=True)
-    fits |= torch.tensor([one.map is None and (one.size > 0 or size == 0) for one, size in pairs])  # Q stays 0
-    return [replace(one, probe=v) if fit else None for one, v, fit in zip(memories, at, fits.tolist(), strict=True)]
+def _fitting(X: Tensor, size: Tensor, memory: Memory, wish: Wish) -> Memory | None:
+    """The memory with a new probe, None where its map is not for this X."""
+    longest, v = probe(X, leading(X) if memory.probe is None else memory.probe)
+    if memory.map is None:
+        return memory if memory.size > 0 or float(size) == 0 else None  # Q stays 0
+    share = float(longest) / float(memory.scale(size, wish.units))
+    fits = (_SHRUNK if wish.units == "loss" else 0.0) <= share <= _WITHIN  # and not where NaN
+    return replace(memory, probe=v) if fits else None
 
 
-def _solved(X: Tensor, sizes: Tensor, wish: Wish, before: Sequence[Memory | None]) -> list[Memory]:
-    """Solved anew, from the maps that were there."""
-    m, n = X.shape[-2:]
-    known = spectrum(X, dtype=torch.float64 if wish.tol < _FINE else torch.float32)
+def _solved(
+    X: Matrices, sizes: Tensor, wish: Wish, before: Sequence[Memory | None], rows: Sequence[int]
+) -> list[Memory]:
+    """Those rows solved anew, from the maps that were there."""
+    if not rows:
+        return []
+    G, at = torch.stack([X[i] for i in rows]), list(rows)
+    m, n = G.shape[-2:]
+    known = spectrum(G, dtype=torch.float64 if wish.tol < _FINE else torch.float32)
     unit = _positive(known.g.sum(-1)) if wish.units == "relative" else torch.ones_like(known.top)
     known = Spectrum(known.g / unit[:, None], known.top / unit, known.slack, known.other / unit[:, None], known.tau)
     demand = Demand(wish.tol, (wish.precision,), MARGIN, wish.products, aspect=max(m, n) / min(m, n))
-    starts = [one.map if one else None for one in before]
+    starts = [one.map if (one := before[i]) else None for i in rows]
     made = plan_spectrum(known, m, n, wish.H, demand, starts)
     if not bool(torch.isfinite(made.answers.sigma).all()):
         raise SolveError(_unbounded(wish.H))
-    rows = zip(made.compiled, (sizes.cpu() / unit).tolist(), made.length.tolist(), strict=True)
-    return [Memory(wish.H, None if map is None else _lean(map), size, length) for map, size, length in rows]
+    found = zip(made.compiled, (sizes[at].cpu() / unit).tolist(), made.length.tolist(), strict=True)
+    return [Memory(wish.H, None if map is None else _lean(map), size, length) for map, size, length in found]
 
 
 def _lean(map: Compiled) -> Compiled:
@@ -166,23 +172,35 @@ def _lean(map: Compiled) -> Compiled:
     )
 
 
-def _applied(X: Tensor, sizes: Tensor, memories: Sequence[Memory], wish: Wish) -> Tensor:
-    """The maps on X, on a CPU one by one, elsewhere all of the same degrees at once."""
+def _applied(X: Matrices, sizes: Sequence[Tensor] | Tensor, memories: Sequence[Memory], wish: Wish) -> list[Tensor]:
+    """The maps on X, one by one."""
+    dtype, Q = _kept(wish.precision), []
+    for x, size, one in zip(X, sizes, memories, strict=True):
+        if one.map is None:
+            Q.append(torch.zeros_like(x, dtype=dtype))
+            continue
+        composition, scale = one.map.composition.rescaled(outside=one.map.length), one.scale(size, wish.units)
+        Q.append(apply(composition, x, scale, wish.precision, one.map.route, dtype))
+    return Q
+
+
+def _at_once(X: Tensor, sizes: Tensor, memories: Sequence[Memory], wish: Wish) -> list[Tensor]:
+    """The maps on a stack X (b, m, n), scaled into their domains, all those of the same degrees at once."""
     dtype = _kept(wish.precision) or X.dtype
     Q = torch.zeros_like(X, dtype=dtype)
-    scales = [one.scale(size, wish.units) for size, one in zip(sizes, memories, strict=True)]
-    if X.device.type == "cpu":
-        for i, (one, scale) in enumerate(zip(memories, scales, strict=True)):
-            if one.map is not None:
-                composition = one.map.composition.rescaled(outside=one.map.length)
-                Q[i] = apply(composition, X[i], scale, wish.precision, one.map.route, dtype)
-        return Q
-    reach = torch.stack(scales)
+    reach = torch.stack([one.scale(size, wish.units) for size, one in zip(sizes, memories, strict=True)])
     inside = (_WITHIN * reach / probe(X, leading(X))[0]).clamp(max=1.0)
     for rows, coefficients, _, precision, route in stacks([one.map for one in memories], X.device):
         scale = reach[rows] / inside[rows]
         Q[rows] = apply_coefficients(coefficients, X[rows], scale, precision, route, dtype)
-    return Q
+    return list(Q.unbind())
+
+
+def _stacked(X: Tensor) -> int:
+    """How many matrices like this go into one product: on a CPU as `icm.maps.routes` has measured."""
+    if X.device.type != "cpu":
+        return 2**30
+    return min(8, max(1, 2**19 // X.numel())) if X.shape[0] <= X.shape[1] and X.numel() <= 2**17 else 1
 
 
 def _merged(old: Sequence[Memory | None], rows: Sequence[int], new: Sequence[Memory]) -> list[Memory]:

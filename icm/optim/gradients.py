@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,9 +28,12 @@ def refuse(parameter: Tensor, gradient: Tensor) -> None:
 
 def finite(gradients: Sequence[Tensor]) -> bool:
     """Whether no entry of any of them is NaN or infinite. Waits for a GPU."""
-    norms = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
-    peaks = [torch.stack(norms(group, float("inf"))) for group in _alike(gradients)]
-    return all(bool(torch.isfinite(peak).all()) for peak in peaks)
+    sums: dict[torch.device, list[Tensor]] = {}
+    for one in gradients:
+        sums.setdefault(one.device, []).append(one.sum(dtype=torch.promote_types(one.dtype, torch.float32)))
+    if all(bool(torch.isfinite(torch.stack([x.double() for x in each])).all()) for each in sums.values()):
+        return True
+    return all(bool(torch.isfinite(one).all()) for one in gradients)  # a sum may overflow where no entry does
 
 
 def report(what: Nonfinite) -> None:
@@ -39,11 +42,3 @@ def report(what: Nonfinite) -> None:
     if what == "raise":
         raise InputError(f"{message}: nothing was changed; nonfinite='skip' leaves such steps out with a warning")
     warnings.warn(f"{message}: this step is left out, parameters and state stay as they were", RuntimeWarning, 3)
-
-
-def _alike(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    groups: dict[Any, list[Tensor]] = {}
-    for one in tensors:
-        if one.numel():
-            groups.setdefault((one.dtype, one.device), []).append(one)
-    return list(groups.values())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from icm.maps.polynomial import Precision
 from icm.measure import InputMoments
 from icm.optim.direction import Memory, Wish, by_maps, exact, frobenius, is_polar, polar
 from icm.optim.layout import Layout
@@ -16,8 +15,9 @@ from icm.optim.options import curvature_at
 from icm.optim.scaling import length
 from icm.optim.whitening import colour, root, whiten
 
-_CHUNK = {"cpu": 2**19, "cuda": 2**28}  # entries treated at once
-_LARGE = {"cpu": 2**22, "cuda": 2**28}  # the same where maps are solved anew, many cheaper than a few
+_SMALL, _CACHED = 2**17, 2**18  # entries of a parameter that others join on a CPU, and of all of them
+_SOLVED = 2**22  # entries treated at once on a CPU where maps are solved anew
+_LARGE = 2**28  # on an accelerator
 
 State = MutableMapping[Tensor, Any]
 
@@ -27,22 +27,14 @@ def step(params: Sequence[Tensor], state: State, group: Mapping[str, Any]) -> No
     memory of the last solve for every matrix, and `root`, S with S C Sᵀ = I, where the input moment C is known."""
     H = curvature_at(group["curvature"], group["step"])
     wish = Wish(H, group["units"], group["tol"], group["products"], group["precision"], group["refresh"])
-    gradients, momenta = _momenta(params, state, group["momentum"])
-    if not group["cautious"] and group["weight_decay"]:
-        torch._foreach_mul_(list(params), 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
-    alike: dict[Any, list[int]] = {}
-    for i, p in enumerate(params):
-        alike.setdefault((p.shape, p.dtype, p.device), []).append(i)
+    alike: dict[Any, list[Tensor]] = {}
+    for p in params:
+        alike.setdefault((p.shape, p.dtype, p.device), []).append(p)
     for (shape, _, device), members in alike.items():
-        limits = _LARGE if _due([state[params[i]] for i in members], wish, group) else _CHUNK
-        count = max(1, limits.get(device.type, limits["cuda"]) // max(1, shape.numel()))
+        count = _together(device, shape.numel(), _due([state[p] for p in members], wish, group), is_polar(H))
         for first in range(0, len(members), count):
             chunk = members[first : first + count]
-            updates = [
-                gradients[i].lerp(momenta[i], group["momentum"]) if group["nesterov"] else momenta[i] for i in chunk
-            ]
-            mine = [params[i] for i in chunk]
-            _update(mine, [state[p] for p in mine], updates, wish, group)
+            _update(chunk, [state[p] for p in chunk], wish, group)
 
 
 def renew_roots(params: Sequence[Tensor], state: State, moments: InputMoments, refresh: int, made: dict) -> None:
@@ -62,19 +54,35 @@ def renew_roots(params: Sequence[Tensor], state: State, moments: InputMoments, r
             mine["root"], mine["root_age"] = made[key], 1
 
 
-def _momenta(params: Sequence[Tensor], state: State, momentum: float) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradients and momenta, these already moved on, in float32 at least."""
-    gradients, momenta = [], []
-    for p in params:
-        kind = torch.promote_types(p.dtype, torch.float32)
-        mine, gradient = state[p], p.grad
-        assert gradient is not None
+def _together(device: torch.device, entries: int, due: bool, polar: bool) -> int:
+    """How many parameters of so many entries are treated at once: on a CPU as many as stay in its caches, many where
+    maps are solved anew, which costs less together, and one at a time where each has a map of its own."""
+    if device.type != "cpu":
+        return max(1, _LARGE // max(1, entries))
+    if due:
+        return max(1, _SOLVED // max(1, entries))
+    return max(1, _CACHED // max(1, entries)) if polar and entries <= _SMALL else 1
+
+
+def _moved(
+    params: Sequence[Tensor], states: Sequence[dict[str, Any]], group: Mapping[str, Any], low: bool
+) -> list[list[Tensor]]:
+    """What takes the gradients' place, cut into stacks of matrices, after momenta, in float32 at least, have moved on.
+    `low`: it is only to be orthogonalised; where that is done in 16 bits it is rounded at once, and little is kept."""
+    kinds = [torch.promote_types(p.dtype, torch.float32) for p in params]
+    gradients = [p.grad.to(kind) for p, kind in zip(params, kinds, strict=True) if p.grad is not None]
+    for p, kind, mine in zip(params, kinds, states, strict=True):
         if "momentum_buffer" not in mine:
             mine["momentum_buffer"] = torch.zeros_like(p, dtype=kind, memory_format=torch.preserve_format)
-        gradients.append(gradient.to(kind))
-        momenta.append(mine["momentum_buffer"])
+    momenta, momentum = [mine["momentum_buffer"] for mine in states], group["momentum"]
     torch._foreach_lerp_(momenta, gradients, 1 - momentum)  # pyright: ignore[reportPrivateImportUsage]
-    return gradients, momenta
+    low = low and group["precision"] == "bf16"
+    pieces = []
+    for gradient, buffer in zip(gradients, momenta, strict=True):
+        update = gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
+        found = group["layout"].gather(update)
+        pieces.append([piece.bfloat16() for piece in found] if low else found)
+    return pieces
 
 
 def _due(states: Sequence[Mapping[str, Any]], wish: Wish, group: Mapping[str, Any]) -> bool:
@@ -85,25 +93,27 @@ def _due(states: Sequence[Mapping[str, Any]], wish: Wish, group: Mapping[str, An
     return any(one is None or one.due(wish) for one in memories)
 
 
-def _update(
-    params: Sequence[Tensor],
-    states: Sequence[dict[str, Any]],
-    updates: Sequence[Tensor],
-    wish: Wish,
-    group: Mapping[str, Any],
-) -> None:
-    """The step of parameters of one shape, given what takes the gradient's place."""
+def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wish, group: Mapping[str, Any]) -> None:
+    """The step of parameters of one shape."""
     layout: Layout = group["layout"]
-    pieces = [layout.gather(update) for update in updates]
-    roots = [mine.get("root") for mine in states]
     remembers = group["backend"] != "exact" and not is_polar(wish.H)
+    roots = [mine.get("root") for mine in states]
+    pieces = _moved(
+        params, states, group, not remembers and group["backend"] != "exact" and all(S is None for S in roots)
+    )
+    if not group["cautious"] and group["weight_decay"]:
+        torch._foreach_mul_(list(params), 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
+    in_place = not group["cautious"] and layout == Layout() and params[0].device.type == "cpu"
     for mine in states if remembers else ():
         mine.setdefault("memory", [[None] * len(piece) for piece in pieces[0]])
-    steps: list[list[tuple[Tensor, Tensor]]] = [[] for _ in params]
+    steps: list[list[Tensor]] = [[] for _ in params]
     for j, piece in enumerate(pieces[0]):
-        rows, (m, n) = len(piece), piece.shape[-2:]
-        X = torch.cat([mine[j] for mine in pieces]) if len(params) > 1 else piece
-        X = _each(whiten, X, roots, rows, group["precision"])
+        rows = len(piece)
+        X = [
+            x if S is None else whiten(x, S, group["precision"])
+            for mine, S in zip(pieces, roots, strict=True)
+            for x in mine[j]
+        ]
         if remembers:
             memories: list[Memory | None] = [one for mine in states for one in mine["memory"][j]]
             Q, found = by_maps(X, wish, memories)
@@ -112,48 +122,37 @@ def _update(
         elif group["backend"] == "exact":
             Q = exact(X, wish.H, wish.units)
         else:
-            Q = polar(X, wish.precision)
-        Q = _each(colour, Q, roots, rows, group["precision"])
-        factor = _factor(Q, m, n, wish, group)
-        for i, mine in enumerate(steps):
+            Q = polar(X, wish.precision, wish.products)
+        behind = [S for S in roots for _ in range(rows)]
+        Q = [x if S is None else colour(x, S, group["precision"]) for x, S in zip(Q, behind, strict=True)]
+        factor = _factor(Q, wish, group)
+        for i, p in enumerate(params):
             own = slice(i * rows, (i + 1) * rows)
-            mine.append((Q[own], factor[own]))
-    for p, mine in zip(params, steps, strict=True):
+            if in_place:
+                p.add_(Q[i].to(p.dtype) if Q[i].dtype == torch.float64 else Q[i], alpha=-float(factor[i]))
+                continue
+            wide = torch.promote_types(p.dtype, torch.float32)
+            steps[i].append(torch.stack(Q[own]).to(wide) * factor[own].to(wide)[:, None, None])
+    for p, mine in zip(params if not in_place else (), steps, strict=False):
         _apply(p, mine, layout, group)
 
 
-def _factor(Q: Tensor, m: int, n: int, wish: Wish, group: Mapping[str, Any]) -> Tensor:
-    """What Q (b, m, n) is multiplied by in a step, (b,)."""
+def _factor(Q: Sequence[Tensor], wish: Wish, group: Mapping[str, Any]) -> Tensor:
+    """What each Q is multiplied by in a step, (b,)."""
     sizes = frobenius(Q)
     if group["scaling"] == "none":
         # The maps of a wall alone are those of radius 1.
         radius = wish.H.wall if is_polar(wish.H) and group["backend"] == "products" else 1.0
         return torch.full_like(sizes, radius) * group["lr"]
-    return (length(group["scaling"], m, n) / sizes).where(sizes > 0, 0.0) * group["lr"]
+    return (length(group["scaling"], *Q[0].shape) / sizes).where(sizes > 0, 0.0) * group["lr"]
 
 
-def _each(
-    function: Callable[..., Tensor], X: Tensor, roots: Sequence[Tensor | None], rows: int, precision: Precision
-) -> Tensor:
-    """X with the `rows` matrices of each parameter multiplied by its root, where there is one."""
-    if all(S is None for S in roots):
-        return X
-    parts = X.split(rows)
-    return torch.cat([x if S is None else function(x, S, precision) for x, S in zip(parts, roots, strict=True)])
-
-
-def _apply(p: Tensor, step: list[tuple[Tensor, Tensor]], layout: Layout, group: Mapping[str, Any]) -> None:
-    """p −= factor · Q, put together from its pieces; where weights decay cautiously, with their decay."""
-    if not group["cautious"] and len(step) == 1 and layout == Layout() and p.device.type == "cpu":
-        Q, factor = step[0]
-        p.add_(Q[0].to(p.dtype) if Q.dtype == torch.float64 else Q[0], alpha=-float(factor))
-        return
-    wide = torch.promote_types(p.dtype, torch.float32)
-    pieces = [Q.to(wide) * factor.to(wide)[:, None, None] for Q, factor in step]
+def _apply(p: Tensor, pieces: list[Tensor], layout: Layout, group: Mapping[str, Any]) -> None:
+    """p −= what the pieces make; where weights decay cautiously, with their decay."""
     if not group["cautious"]:
         layout.add(p, pieces, alpha=-1.0)
         return
-    update = torch.empty_like(p, dtype=wide)
+    update = torch.empty_like(p, dtype=pieces[0].dtype)
     layout.scatter(update, pieces)
-    p.mul_(1 - group["lr"] * group["weight_decay"] * (update * p > 0).to(wide))
+    p.mul_(1 - group["lr"] * group["weight_decay"] * (update * p > 0).to(update.dtype))
     p.sub_(update)

@@ -53,8 +53,8 @@ def check_group(group: Mapping[str, Any], names: list[str]) -> None:
         value = group[name]
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
             raise InputError(f"{name}={value!r}: an integer ≥ 1")
-    if group["products"] < 3:
-        raise InputError(f"products={group['products']}: a map takes 3 matrix products or more")
+    if group["products"] < 9:
+        raise InputError(f"products={group['products']}: allow 9 matrix products or more, three quintics")
     curvature_at(group["curvature"], 0)
     layout = group["layout"]
     if not isinstance(layout, Layout):

@@ -70,7 +70,7 @@ class ICM(torch.optim.Optimizer):
         backend: str = "products",
         refresh: int = 10,
         tol: float = 2e-2,
-        products: int = 15,
+        products: int = 12,
         precision: Precision = "bf16",
         input_moments: InputMoments | None = None,
         adamw_lr: float | Tensor | None = None,

@@ -25,21 +25,19 @@ def root(C: Float[Tensor, "b w w"]) -> Float[Tensor, "b w w"]:
     return torch.linalg.solve_triangular(L, eye, upper=False)
 
 
-def whiten(X: Float[Tensor, "k m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "k m n"]:
+def whiten(X: Float[Tensor, "m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "m n"]:
     """X Sᵀ, S block-diagonal, by products in `precision`, in X's dtype."""
     return _times(X, S.mT, precision)
 
 
-def colour(Q: Float[Tensor, "k m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "k m n"]:
+def colour(Q: Float[Tensor, "m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "m n"]:
     """Q S, S block-diagonal, by products in `precision`, in Q's dtype."""
     return _times(Q, S, precision)
 
 
 def _times(X: Tensor, A: Tensor, precision: Precision) -> Tensor:
     kind = torch.bfloat16 if precision == "bf16" else torch.promote_types(X.dtype, A.dtype)
-    blocks, width = A.shape[0], A.shape[-1]
     X, A, dtype = X.to(kind), A.to(kind), X.dtype
-    if blocks == 1:
+    if len(A) == 1:
         return (X @ A[0]).to(dtype)
-    parts = X.unflatten(-1, (blocks, width)).movedim(-2, 0).flatten(1, 2)  # (b, k·m, w)
-    return torch.bmm(parts, A).unflatten(1, X.shape[:2]).movedim(0, -2).flatten(-2).to(dtype)
+    return torch.cat([x @ a for x, a in zip(X.chunk(len(A), -1), A, strict=True)], -1).to(dtype)

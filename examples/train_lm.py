@@ -129,31 +129,28 @@ def read_text(path: Path | None) -> tuple[Tensor, Tensor]:
     return train, held_out
 
 
-def build_optimizers(model: lm.SmallLM, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
-    """ICM for everything; or Muon for the matrices that ICM would take and AdamW for the rest; or AdamW."""
+def build_optimizers(model: lm.SmallLM, options: argparse.Namespace) -> tuple[list[torch.optim.Optimizer], str]:
+    """ICM for everything; or Muon for the matrices that ICM would take and AdamW for the rest; or AdamW. And the table
+    of which parameter gets what."""
     lr, rest, decay = options.lr, options.adamw_lr, options.weight_decay
     if options.optimizer == "icm":
         names = ("curvature", "units", "scaling", "backend", "refresh", "input_moments")
         chosen = {name: getattr(options, name) for name in names}
-        return [ICM.for_model(model, lr, adamw_lr=rest, weight_decay=decay, **chosen)]
+        optimizer = ICM.for_model(model, lr, adamw_lr=rest, weight_decay=decay, **chosen)
+        return [optimizer], repr(optimizer)
     if options.optimizer == "adamw":
-        return [torch.optim.AdamW(model.parameters(), lr=rest, betas=(0.9, 0.95), weight_decay=decay)]
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rest, betas=(0.9, 0.95), weight_decay=decay)
+        return [optimizer], repr(optimizer)
     adjust = {"match-rms-adamw": "match_rms_adamw", "original": "original"}.get(options.scaling)
     if adjust is None:
         raise ValueError(f"--scaling {options.scaling}: torch.optim.Muon has match-rms-adamw and original")
-    sorted_groups = groups(model, lr=lr, adamw_lr=rest)
-    matrices = [group for group in sorted_groups if group["algorithm"] == "icm"]
-    others = [group for group in sorted_groups if group["algorithm"] == "adamw"]
-    return [
-        torch.optim.Muon(matrices, lr, momentum=0.95, nesterov=True, weight_decay=decay, adjust_lr_fn=adjust),
-        torch.optim.AdamW(others, lr=rest, betas=(0.9, 0.95), weight_decay=decay),
-    ]
-
-
-def described(optimizers: Sequence[torch.optim.Optimizer]) -> str:
-    """Which parameter gets what: ICM says it itself."""
-    tables = (f"{type(each).__name__}\n{table(each.param_groups)}" for each in optimizers)
-    return repr(optimizers[0]) if isinstance(optimizers[0], ICM) else "\n".join(tables)
+    found = groups(model, lr=lr, adamw_lr=rest)
+    found = [group | {"algorithm": "muon" if group["algorithm"] == "icm" else "adamw"} for group in found]
+    matrices, others = (
+        [{"params": group["params"]} for group in found if group["algorithm"] == name] for name in ("muon", "adamw")
+    )
+    muon = torch.optim.Muon(matrices, lr, momentum=0.95, nesterov=True, weight_decay=decay, adjust_lr_fn=adjust)
+    return [muon, torch.optim.AdamW(others, lr=rest, betas=(0.9, 0.95), weight_decay=decay)], table(found)
 
 
 def factor(options: argparse.Namespace) -> Callable[[int], float]:
@@ -181,8 +178,7 @@ class Training:
         lm.draw(self.data, shape, 1, torch.Generator())  # raises now if there is too little text
         lm.draw(self.held_out, shape, 1, torch.Generator())
         self.model = lm.SmallLM(shape, seed=options.seed).to(self.device)
-        self.optimizers = build_optimizers(self.model, options)
-        self.table = described(self.optimizers)  # before schedulers change lr
+        self.optimizers, self.table = build_optimizers(self.model, options)
         self.schedulers = [torch.optim.lr_scheduler.LambdaLR(each, factor(options)) for each in self.optimizers]
         self.network = torch.compile(self.model) if options.compile else self.model
         self.generator = torch.Generator().manual_seed(options.seed)  # its state is the place in the data

@@ -88,7 +88,10 @@ class Demand:
         return self._within(FLAT_LADDER)
 
     def _within(self, ladder: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-        within = tuple(d for d in ladder if self.most is None or products(d) <= self.most)
+        # In 16 bits factors of degree 9 round badly: coefficients of both signs.
+        fine = any(precision not in _COARSE for precision in self.precisions)
+        within = tuple(d for d in ladder if fine or max(d) <= 5)
+        within = tuple(d for d in within if self.most is None or products(d) <= self.most)
         if not within:
             raise InputError(f"most={self.most!r} products: the shortest map takes {products(ladder[0])}")
         return within
@@ -132,6 +135,8 @@ def compile_map(
             return best  # tol was out of reach then, and is now
     # The smallest singular value, to a digit, so that polar maps are found among those already made.
     smallest = float(f"{min(max(float(spectrum.g[-1]) / domain, 1e-5), 0.5):.0e}")
+    if start is not None and start.composition.degrees in ladder:
+        ladder = ladder[max(ladder.index(start.composition.degrees) - 1, 0) :]  # what is shorter was too short
     for degrees in ladder:
         good = _good(found, tol)
         if good and _cost(good) <= products(degrees) * COST[precisions[0]]:

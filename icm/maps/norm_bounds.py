@@ -88,7 +88,7 @@ def probe(
 ) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b n 1"]]:
     """A number (…), float64, that ‖G‖₂ exceeds but for rounding, and a v that finds a larger one next time.
 
-    The largest of the rows' lengths and ‖Gv‖/‖v‖; the next v is GᵀGv, over its largest entry, with a tenth of the
+    The largest of the rows' lengths and ‖GᵀGv‖/‖Gv‖ ≥ ‖Gv‖/‖v‖; the next v is GᵀGv, over its largest entry, with a tenth of the
     longest row mixed in, so that a new direction is found too. For a stream of G that drifts, one call each: two
     products with vectors. NaN where G has one.
     """
@@ -96,9 +96,9 @@ def probe(
     rows = torch.linalg.vector_norm(X, dim=-1)
     longest, at = rows.max(-1)
     w = X @ v
-    along = torch.linalg.vector_norm(w, dim=(-2, -1)) / torch.linalg.vector_norm(v, dim=(-2, -1)).clamp(min=1e-30)
-    row = X.gather(-2, at[..., None, None].expand(*X.shape[:-2], 1, X.shape[-1])).mT
     back = X.mT @ w
+    along = torch.linalg.vector_norm(back, dim=(-2, -1)) / torch.linalg.vector_norm(w, dim=(-2, -1)).clamp(min=1e-30)
+    row = X.gather(-2, at[..., None, None].expand(*X.shape[:-2], 1, X.shape[-1])).mT
     back = back / back.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
     back = back + 0.1 * row / row.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
     return torch.maximum(longest, along).double() / shrink.double(), back

@@ -191,7 +191,7 @@ def _applied(
         if G.ndim == 2:
             return mapped(G, None if sizes is None else sizes[0]).to(dtype).contiguous()
         stack = G.reshape(-1, *G.shape[-2:])
-        chunk = 1 if tall and plan.chunk else plan.chunk or len(stack)
+        chunk = 1 if tall and plan.chunk and not isinstance(route, Route) else plan.chunk or len(stack)
         if chunk >= len(stack):
             return mapped(stack, sizes).to(dtype).contiguous().view(G.shape)
         out = torch.empty_like(stack, dtype=dtype, memory_format=torch.contiguous_format)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -137,7 +138,8 @@ def _fitting(X: Tensor, size: Tensor, memory: Memory, wish: Wish) -> Memory | No
     longest, v = probe(X, leading(X) if memory.probe is None else memory.probe)
     if memory.map is None:
         return memory if memory.size > 0 or float(size) == 0 else None  # Q stays 0
-    share = float(longest) / float(memory.scale(size, wish.units))
+    reach = float(memory.scale(size, wish.units))
+    share = float(longest) / reach if reach > 0 else math.nan  # X = 0 has no direction to keep
     fits = (_SHRUNK if wish.units == "loss" else 0.0) <= share <= _WITHIN  # and not where NaN
     return replace(memory, probe=v) if fits else None
 

@@ -2,9 +2,9 @@
 every bar of the project.
 
 Writes one JSON file per part and a summary, with the machine and the versions beside the figures; exit code 1 if a bar
-is missed. Summaries of runs worth keeping are in benchmarks/results/. The parts maps and solve run on `--device` (a GPU
-where there is one); `--keep` writes their tables into docs/speed.md under that name, and their figures into
-benchmarks/results/.
+is missed. Summaries of runs worth keeping are in benchmarks/results/. The parts maps, solve and step run on `--device`
+(a GPU where there is one); `--keep` writes the tables of maps and solve into docs/speed.md under that name, and their
+figures into benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks import markdown
 from benchmarks.machine import machine
 
-PARTS = ("exactness", "kinks", "solutions", "claims", "speed", "maps", "solve", "tradeoff")
+PARTS = ("exactness", "kinks", "solutions", "claims", "speed", "maps", "solve", "step", "tradeoff")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"any of {', '.join(PARTS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="small dimensions only")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/output"), help="folder of the JSON files")
-    parser.add_argument("--device", default=None, help="of maps and solve: cpu or cuda; a GPU if there is one")
+    parser.add_argument("--device", default=None, help="of maps, solve and step: cpu or cuda; a GPU if there is one")
     parser.add_argument("--threads", type=int, default=None, help="that torch uses; its own choice by default")
     parser.add_argument("--budget", type=float, default=None, help="seconds for each run of maps and solve; 3 to 10")
     parser.add_argument("--most", type=float, default=None, help="operations of the largest case of maps and solve")
@@ -116,6 +116,11 @@ def main(arguments: list[str] | None = None) -> int:
             measured[part] = _part(part).run(options.quick, device, options.budget, options.most)
             failed |= not _report(console, summary, measured[part]["bars"], measured[part]["missing"])
             _write(options.out / f"{part}.json", measured[part])
+    if "step" in parts:
+        step = _part("step").run(options.quick, device)
+        show(console, "step", [row | {"ok": True} for row in step["rows"]], "ratio")
+        failed |= not _report(console, summary, step["bars"])
+        _write(options.out / "step.json", step)
     if "tradeoff" in parts:
         failed |= bool(_part("tradeoff").main(options.out, options.quick))
         found = json.loads((options.out / "tradeoff.json").read_text(encoding="utf-8"))

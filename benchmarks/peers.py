@@ -90,8 +90,8 @@ def muon(x: Tensor, steps: int = 5) -> Tensor:
 
 
 def _ours(precision: str, device: str) -> Iterator[Peer]:
-    """Four quintics or five, as the first product tells, and the five of Polar Express from ‖G‖_F. In 16 bits the result
-    stays there, as torch.optim.Muon's does."""
+    """Four quintics or five, as the first product tells, and the five of Polar Express from ‖G‖_F. What is in 16 bits
+    stays so, as with torch.optim.Muon."""
     maps, composition = importlib.import_module("icm.maps"), polar_express()
     dtype = DTYPES[precision] if precision != "fp32" else None
     yield Peer(OURS, lambda G: maps.orthogonalize(G, precision, dtype=dtype))

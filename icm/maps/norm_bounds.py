@@ -88,9 +88,9 @@ def probe(
 ) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b n 1"]]:
     """A number (…), float64, that ‖G‖₂ exceeds but for rounding, and a v that finds a larger one next time.
 
-    The largest of the rows' lengths and ‖GᵀGv‖/‖Gv‖ ≥ ‖Gv‖/‖v‖; the next v is GᵀGv, over its largest entry, with a tenth of the
-    longest row mixed in, so that a new direction is found too. For a stream of G that drifts, one call each: two
-    products with vectors. NaN where G has one.
+    The largest of the rows' lengths and ‖GᵀGv‖/‖Gv‖ ≥ ‖Gv‖/‖v‖; the next v is GᵀGv, over its largest entry, with a
+    tenth of the longest row mixed in, so that a new direction is found too. For a stream of G that drifts, one call
+    each: two products with vectors. NaN where G has one.
     """
     X, shrink = _normalised(G)
     rows = torch.linalg.vector_norm(X, dim=-1)

@@ -13,6 +13,8 @@ from icm.errors import DtypeError, InputError
 
 Nonfinite = Literal["skip", "raise", "ignore"]
 
+_CALLER = 5  # stack frames from `report` to the line that called `step`, torch's two wrappers between them
+
 
 def refuse(parameter: Tensor, gradient: Tensor) -> None:
     """Raise DtypeError for complex numbers, InputError for a sparse gradient."""
@@ -41,4 +43,4 @@ def report(what: Nonfinite) -> None:
     message = "a gradient has NaN or infinite entries"
     if what == "raise":
         raise InputError(f"{message}: nothing was changed; nonfinite='skip' leaves such steps out with a warning")
-    warnings.warn(f"{message}: this step is left out, parameters and state stay as they were", RuntimeWarning, 3)
+    warnings.warn(f"{message}: this step is left out, parameters and state stay as they were", RuntimeWarning, _CALLER)

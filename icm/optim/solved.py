@@ -69,7 +69,7 @@ class ICM(torch.optim.Optimizer):
         units: Units = "relative",
         backend: str = "products",
         refresh: int = 10,
-        tol: float = 2e-2,
+        tol: float = 5e-2,
         products: int = 12,
         precision: Precision = "bf16",
         input_moments: InputMoments | None = None,

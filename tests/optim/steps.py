@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def parameter(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> nn.Parameter:
@@ -19,7 +19,7 @@ def parameter(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> nn.
 
 def zeros(*shape: int, dtype: torch.dtype = torch.float64) -> nn.Parameter:
     """Where the first step ends is −ΔW itself, without a rounding to the size of W."""
-    return nn.Parameter(torch.zeros(*shape, dtype=dtype))
+    return nn.Parameter(torch.zeros(shape, dtype=dtype))
 
 
 def drifting(seed: int, count: int, *shape: int, dtype: torch.dtype = torch.float64) -> Iterator[Tensor]:

@@ -23,7 +23,13 @@ from icm.solvers import Status, Summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-RUN = ["README.md", "docs/guide.md", "docs/claims.md", "docs/recipes.md"]  # ```py there: run by test_recipes.py
+RUN = [
+    "README.md",
+    "docs/guide.md",
+    "docs/claims.md",
+    "docs/recipes.md",
+    "docs/training.md",
+]  # their ```python; the ```py of recipes is run by test_recipes.py
 NOISE = 1e-6  # numbers below are rounding: they differ between machines, and only their smallness is compared
 
 

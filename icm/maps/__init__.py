@@ -8,6 +8,7 @@ from icm.maps.decomposition import exact
 from icm.maps.error import Error
 from icm.maps.greedy import best_error, best_polar, steps_needed
 from icm.maps.increasing import best_increasing
+from icm.maps.inverse_root import inverse_root
 from icm.maps.iterations import NAMES, known, source
 from icm.maps.map import PolynomialMap
 from icm.maps.norm_bounds import bound, lower_bound
@@ -47,6 +48,7 @@ __all__ = [
     "expected_rounding",
     "fit",
     "from_solution",
+    "inverse_root",
     "is_increasing",
     "known",
     "lower_bound",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from icm.maps.error import Error
 from icm.maps.scalar import Curve, Level, ScalarMap
 from icm.optim.direction import Memory
 from icm.optim.options import OWN, curvature_at
+from icm.optim.table import WIDTH
 
 _MUON = {None: "original", "original": "original", "match_rms_adamw": "match-rms-adamw"}
 _FOREIGN = ("ns_coefficients", "ns_steps", "adjust_lr_fn", "eps")  # of torch.optim.Muon
@@ -106,7 +108,7 @@ def placed(entry: Mapping[str, Any], p: Tensor, group: Mapping[str, Any]) -> dic
 
 
 def settings(groups: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each way in which groups are solved."""
+    """Each way in which groups are solved, in lines of the table's width."""
     names = ("curvature", "units", "scaling", "backend", "momentum", "nesterov", "weight_decay", "cautious", "refresh")
     lines: dict[str, list[str]] = {}
     for i, group in enumerate(groups):
@@ -115,7 +117,8 @@ def settings(groups: Sequence[Mapping[str, Any]]) -> list[str]:
         else:
             text = f"AdamW, betas={group['betas']}, eps={group['eps']:g}, weight_decay={group['weight_decay']:g}"
         lines.setdefault(text, []).append(str(group.get("role", i)))
-    return [f"{', '.join(dict.fromkeys(of))}: {text}" for text, of in lines.items()]
+    said = [f"{', '.join(dict.fromkeys(of))}: {text}" for text, of in lines.items()]
+    return [line for one in said for line in wrap(one, WIDTH, subsequent_indent="    ", break_on_hyphens=False)]
 
 
 def _has_text(H: Curvature) -> bool:

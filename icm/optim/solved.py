@@ -152,7 +152,7 @@ class ICM(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        ready = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        ready = [[p for p in group["params"] if p.grad is not None and p.numel()] for group in self.param_groups]
         gradients = [p.grad for params in ready for p in params]
         for params in ready:
             for p in params:

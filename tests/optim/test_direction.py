@@ -39,7 +39,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("H", "shape"), KINDS)
 def test_the_direction_stays_near_the_solved_one_between_refreshes(H: str, shape: tuple[int, int]) -> None:
-    """tol = 0.02, refresh = 10: at a refresh within the error stated, in between within twice tol, by bfloat16."""
+    """tol = 0.02, refresh = 10: at a refresh within the error stated, in between within three times tol, by bfloat16."""
     p, B = zeros(*shape, dtype=torch.float32), zeros(*shape).detach()
     optimizer = ICM([p], 1.0, H, weight_decay=0.0, nesterov=False, scaling="none")
     for t, gradient in enumerate(drifting(1, 30, *shape, dtype=torch.float32)):
@@ -47,7 +47,7 @@ def test_the_direction_stays_near_the_solved_one_between_refreshes(H: str, shape
         B = 0.95 * B + 0.05 * gradient.double()
         if t % 10 in (0, 1, 5, 9):
             wanted = icm.solve(B / torch.linalg.svdvals(B).sum(), icm.parse(H)).Q
-            assert far(found / found.norm(), wanted / wanted.norm()) < 0.04
+            assert far(found / found.norm(), wanted / wanted.norm()) < 0.06
             if t % 10 == 0:
                 assert far(found, wanted) <= optimizer.errors()["parameter 0"]
 

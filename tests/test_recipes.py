@@ -98,9 +98,6 @@ def test_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.recipes
-@pytest.mark.xfail(
-    raises=ValueError, reason="at its end Lightning moves the state, and refuses frozen dataclasses in it"
-)
 def test_lightning_with_a_kink(tmp_path: Path) -> None:
     lightning = pytest.importorskip("lightning")
 

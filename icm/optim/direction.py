@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -66,6 +66,17 @@ class Memory:
         """What the map takes for ‖G‖₂ for a G with ‖G‖_F = size (), float64."""
         domain = 1.0 if self.map is None else self.map.domain
         return size * (domain / self.size) if units == "relative" and self.size > 0 else torch.full_like(size, domain)
+
+
+class Memories:
+    """What is remembered of one parameter, a list of memories for each part of its layout. No list itself and no
+    dataclass: training frameworks take those apart to move what is in them."""
+
+    def __init__(self, parts: list[list[Memory | None]]):
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[Memory | None]:
+        return (one for part in self.parts for one in part)
 
 
 def is_polar(H: Curvature) -> bool:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from icm.measure import InputMoments
-from icm.optim.direction import Memory, Wish, by_maps, exact, frobenius, is_polar, polar
+from icm.optim.direction import Memories, Memory, Wish, by_maps, exact, frobenius, is_polar, polar
 from icm.optim.layout import Layout
 from icm.optim.options import curvature_at
 from icm.optim.scaling import length
 from icm.optim.whitening import colour, root, whiten
 
+_STALE = 5  # updates of an input moment that wait for the next root
 _SMALL, _CACHED = 2**17, 2**18  # entries of a parameter that others join on a CPU, and of all of them
 _SOLVED = 2**22  # entries treated at once on a CPU where maps are solved anew
 _LARGE = 2**28  # on an accelerator
@@ -38,20 +39,22 @@ def step(params: Sequence[Tensor], state: State, group: Mapping[str, Any]) -> No
 
 
 def renew_roots(params: Sequence[Tensor], state: State, moments: InputMoments, refresh: int, made: dict) -> None:
-    """S with S C Sᵀ = I for the input moments, every `refresh` steps; `made` holds those of this step, by the moments'
-    keys, so that parameters which share a moment share it."""
+    """S with S C Sᵀ = I for the input moments, where they are new, every `refresh` steps at most; `made` holds those of
+    this step, by the moments' keys, so that parameters which share a moment share it."""
     for p in params:
         if not moments.measures(p):
             continue
         mine = state[p]
-        if "root" in mine and mine["root_age"] < refresh:
+        # The moment is an average: while it is young each one counts, later a few more change little.
+        new = moments.version(p) - mine.get("root_version", 0)
+        if "root" in mine and (mine["root_age"] < refresh or new < min(_STALE, mine["root_version"])):
             mine["root_age"] += 1
             continue
         C = moments.moment(p)
         if C is not None:
             key = moments.key(p)
             made[key] = made[key] if key in made else root(C)
-            mine["root"], mine["root_age"] = made[key], 1
+            mine["root"], mine["root_age"], mine["root_version"] = made[key], 1, moments.version(p)
 
 
 def _together(device: torch.device, entries: int, due: bool, polar: bool) -> int:
@@ -89,7 +92,7 @@ def _due(states: Sequence[Mapping[str, Any]], wish: Wish, group: Mapping[str, An
     """Whether maps are to be solved anew for some."""
     if group["backend"] == "exact" or is_polar(wish.H):
         return False
-    memories = [one for mine in states for part in mine.get("memory", [[None]]) for one in part]
+    memories = [one for mine in states for one in mine.get("memory", [None])]
     return any(one is None or one.due(wish) for one in memories)
 
 
@@ -102,10 +105,12 @@ def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wi
         params, states, group, not remembers and group["backend"] != "exact" and all(S is None for S in roots)
     )
     if not group["cautious"] and group["weight_decay"]:
-        torch._foreach_mul_(list(params), 1 - group["lr"] * group["weight_decay"])  # pyright: ignore[reportPrivateImportUsage]
+        kept = 1 - group["lr"] * group["weight_decay"]
+        kept = kept.reshape(()) if isinstance(kept, Tensor) else kept
+        torch._foreach_mul_(list(params), kept)  # pyright: ignore[reportPrivateImportUsage]
     in_place = not group["cautious"] and layout == Layout() and params[0].device.type == "cpu"
     for mine in states if remembers else ():
-        mine.setdefault("memory", [[None] * len(piece) for piece in pieces[0]])
+        mine.setdefault("memory", Memories([[None] * len(piece) for piece in pieces[0]]))
     steps: list[list[Tensor]] = [[] for _ in params]
     for j, piece in enumerate(pieces[0]):
         rows = len(piece)
@@ -115,10 +120,10 @@ def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wi
             for x in mine[j]
         ]
         if remembers:
-            memories: list[Memory | None] = [one for mine in states for one in mine["memory"][j]]
+            memories: list[Memory | None] = [one for mine in states for one in mine["memory"].parts[j]]
             Q, found = by_maps(X, wish, memories)
             for i, mine in enumerate(states):
-                mine["memory"][j] = found[i * rows : (i + 1) * rows]
+                mine["memory"].parts[j] = found[i * rows : (i + 1) * rows]
         elif group["backend"] == "exact":
             Q = exact(X, wish.H, wish.units)
         else:

@@ -15,7 +15,7 @@ from icm.maps.compiled import Compiled
 from icm.maps.composition import Composition
 from icm.maps.error import Error
 from icm.maps.scalar import Curve, Level, ScalarMap
-from icm.optim.direction import Memory
+from icm.optim.direction import Memories, Memory
 from icm.optim.options import OWN, curvature_at
 from icm.optim.table import WIDTH
 
@@ -91,13 +91,23 @@ def filled(given: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in mine.items() if name not in ("params", *group)} | group
 
 
+def check(entry: Mapping[str, Any], p: Tensor) -> None:
+    """Raise InputError for the state of a parameter of another shape."""
+    for name in ("momentum_buffer", "exp_avg"):
+        if name in entry and entry[name].shape != p.shape:
+            raise InputError(
+                f"the state's {name} has shape {tuple(entry[name].shape)}, the parameter in its place "
+                f"{tuple(p.shape)}: load the state of the same parameters in the same order"
+            )
+
+
 def placed(entry: Mapping[str, Any], p: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
     """The state of one parameter on its device, in the number types it was kept in."""
     state: dict[str, Any] = {}
     for name, value in entry.items():
         if name == "memory":
             H = curvature_at(group["curvature"], max(group["step"] - 1, 0))
-            state[name] = [[read(one, H) for one in part] for part in value]
+            state[name] = Memories([[read(one, H) for one in part] for part in value])
         elif isinstance(value, Tensor) and name != "step":
             state[name] = value.detach().to(p.device, copy=True)
         else:

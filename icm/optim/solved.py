@@ -177,7 +177,7 @@ class ICM(torch.optim.Optimizer):
         """The bound of ‖Q − Q*‖_F/‖Q*‖_F at the last refresh, of the worst matrix of each parameter that has maps."""
         found: dict[str, float] = {}
         for name, p in self._named():
-            maps = [one.map for part in self.state.get(p, {}).get("memory", []) for one in part if one]
+            maps = [one.map for one in self.state.get(p, {}).get("memory", ()) if one]
             if any(maps):
                 found[name] = max(map.error.total for map in maps if map)
         return found
@@ -196,7 +196,7 @@ class ICM(torch.optim.Optimizer):
         content = super().state_dict()
         content["state"] = {
             key: {
-                name: [[records.written(one) for one in part] for part in value] if name == "memory" else value
+                name: [[records.written(one) for one in part] for part in value.parts] if name == "memory" else value
                 for name, value in entry.items()
             }
             for key, entry in content["state"].items()
@@ -210,7 +210,8 @@ class ICM(torch.optim.Optimizer):
         """Go on where the state was taken, bitwise, in the precision it was kept in; also from torch.optim.Muon, whose
         momentum, lr and adjust_lr_fn are taken over.
 
-        Raises InputError for input moments that are on one side only, ValueError for other parameters.
+        Raises InputError for input moments that are on one side only, ValueError for other parameters; then nothing is
+        changed.
         """
         content = dict(state_dict)
         moments = content.pop("input_moments", None)
@@ -226,9 +227,13 @@ class ICM(torch.optim.Optimizer):
         content["param_groups"] = [records.filled(g, mine) for g, mine in zip(given, own, strict=False)] + given[
             len(own) :
         ]
+        if [len(group["params"]) for group in given] == [len(group["params"]) for group in own]:  # else super raises
+            for group, theirs in zip(own, given, strict=True):
+                for p, key in zip(group["params"], theirs["params"], strict=True):
+                    records.check(entries.get(key, {}), p)
+            if self.input_moments is not None and moments is not None:
+                self.input_moments.load_state_dict(moments)
         super().load_state_dict(content)
-        if self.input_moments is not None and moments is not None:
-            self.input_moments.load_state_dict(moments)
         for group, theirs in zip(self.param_groups, given, strict=True):
             for p, key in zip(group["params"], theirs["params"], strict=True):
                 if key in entries:

@@ -9,6 +9,8 @@ from torch import Tensor
 from icm.errors import InputError
 from icm.maps.polynomial import Precision
 
+_LEAF = 128  # inputs up to which a triangular matrix is inverted at once
+
 
 def root(C: Float[Tensor, "b w w"]) -> Float[Tensor, "b w w"]:
     """S with S C Sᵀ = I for each diagonal block of C, in float32 at least: the inverse of a Cholesky factor.
@@ -21,23 +23,34 @@ def root(C: Float[Tensor, "b w w"]) -> Float[Tensor, "b w w"]:
         raise InputError(
             "an input moment is not positive definite in its precision: raise the ridge of icm.measure.InputMoments"
         )
-    eye = torch.eye(C.shape[-1], dtype=C.dtype, device=C.device).expand_as(C)
-    return torch.linalg.solve_triangular(L, eye, upper=False)
+    return _inverse(L)
+
+
+def _inverse(L: Float[Tensor, "b w w"]) -> Float[Tensor, "b w w"]:
+    """L⁻¹ of lower triangular matrices, by halves: [[A, 0], [B, D]]⁻¹ = [[A⁻¹, 0], [−D⁻¹ B A⁻¹, D⁻¹]]."""
+    n = L.shape[-1]
+    if n <= _LEAF:
+        return torch.linalg.solve_triangular(L, torch.eye(n, dtype=L.dtype, device=L.device).expand_as(L), upper=False)
+    half, out = n // 2, torch.zeros_like(L)
+    A, D = _inverse(L[:, :half, :half]), _inverse(L[:, half:, half:])
+    out[:, :half, :half], out[:, half:, half:] = A, D
+    out[:, half:, :half] = -D @ (L[:, half:, :half] @ A)
+    return out
 
 
 def whiten(X: Float[Tensor, "m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "m n"]:
-    """X Sᵀ, S block-diagonal, by products in `precision`, in X's dtype."""
+    """X Sᵀ, S block-diagonal, by products in `precision`; in bfloat16 where they are."""
     return _times(X, S.mT, precision)
 
 
 def colour(Q: Float[Tensor, "m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "m n"]:
-    """Q S, S block-diagonal, by products in `precision`, in Q's dtype."""
+    """Q S, S block-diagonal, by products in `precision`; in bfloat16 where they are."""
     return _times(Q, S, precision)
 
 
 def _times(X: Tensor, A: Tensor, precision: Precision) -> Tensor:
     kind = torch.bfloat16 if precision == "bf16" else torch.promote_types(X.dtype, A.dtype)
-    X, A, dtype = X.to(kind), A.to(kind), X.dtype
+    X, A = X.to(kind), A.to(kind)
     if len(A) == 1:
-        return (X @ A[0]).to(dtype)
-    return torch.cat([x @ a for x, a in zip(X.chunk(len(A), -1), A, strict=True)], -1).to(dtype)
+        return X @ A[0]
+    return torch.cat([x @ a for x, a in zip(X.chunk(len(A), -1), A, strict=True)], -1)

@@ -39,7 +39,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("H", "shape"), KINDS)
 def test_the_direction_stays_near_the_solved_one_between_refreshes(H: str, shape: tuple[int, int]) -> None:
-    """tol = 0.02, refresh = 10: at a refresh within the error stated, in between within three times tol, by bfloat16."""
+    """tol = 0.02, refresh = 10, bfloat16: at a refresh within the error stated, in between within three times tol."""
     p, B = zeros(*shape, dtype=torch.float32), zeros(*shape).detach()
     optimizer = ICM([p], 1.0, H, weight_decay=0.0, nesterov=False, scaling="none")
     for t, gradient in enumerate(drifting(1, 30, *shape, dtype=torch.float32)):
@@ -58,7 +58,7 @@ def test_a_map_is_kept_for_refresh_steps_and_dropped_for_another_curvature() -> 
     ages = []
     for gradient in drifting(2, 14, 32, 48, dtype=torch.float32):
         take(optimizer, [p], [gradient])
-        ages.append(optimizer.state[p]["memory"][0][0].age)
+        ages.append(optimizer.state[p]["memory"].parts[0][0].age)
     assert ages == [1, 2, 3, 4, 5, 1, 2, 1, 2, 3, 4, 5, 1, 2]
 
 
@@ -99,9 +99,9 @@ def test_in_units_of_the_loss_a_gradient_of_another_size_is_solved_anew(H: str) 
     """A quarter or less of what the map was made for, or more than a fifth beyond it, in every step."""
     for m, n in SHAPES:
         p, q = zeros(m, n, dtype=torch.float32), zeros(m, n)
-        options = BARE | {"curvature": H, "units": "loss"}
+        options: dict[str, Any] = BARE | {"curvature": H, "units": "loss"}
         fast, slow = ICM([p], **options), ICM([q], backend="exact", **options)
-        G = list(drifting(3, 1, m, n, dtype=torch.float32))[0]
+        G = next(drifting(3, 1, m, n, dtype=torch.float32))
         for size in (1.0, 1e-3, 1.0, 30.0, 0.2, 1e-6):
             found, wanted = step_from_zero(fast, p, size * G), step_from_zero(slow, q, size * G.double())
             assert far(found, wanted) < 0.04

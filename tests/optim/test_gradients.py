@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def three(H: str, **options: Any) -> tuple[list[nn.Parameter], ICM]:
     return params, ICM(groups, 0.1, H, refresh=3, **options)
 
 
-def numbers(params: list[nn.Parameter], optimizer: ICM) -> dict[str, Any]:
+def numbers(params: Sequence[Tensor], optimizer: ICM) -> dict[str, Any]:
     return copy.deepcopy({"params": [p.detach() for p in params], "state": optimizer.state_dict()})
 
 

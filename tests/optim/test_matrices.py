@@ -97,7 +97,7 @@ def test_matrices_of_one_row_or_column(shape: tuple[int, int], H: str, backend: 
     gradient = normal(4, *shape)
     take(ICM([p], 1.0, H, weight_decay=0.0, scaling="original", backend=backend), [p], [gradient])
     if min(shape) == 1:
-        wanted = -max(1, shape[0] / shape[1]) ** 0.5 * gradient / gradient.norm()
+        wanted = -(max(1, shape[0] / shape[1]) ** 0.5) * gradient / gradient.norm()
         assert far(p.detach(), wanted) < (2e-2 if backend == "products" else 1e-8)
     assert bool(p.isfinite().all())
 

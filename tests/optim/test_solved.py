@@ -64,7 +64,7 @@ def test_a_wall_is_muon_at_lengths_that_torch_does_not_know(scaling: Scaling, ne
             B = momentum * B + (1 - momentum) * gradient
             G = momentum * B + (1 - momentum) * gradient if nesterov else B
             W = (1 - lr * decay) * W - lr * length * polar(G)
-            assert float((p - W).abs().max()) < 1e-10
+            assert float((p.detach() - W).abs().max()) < 1e-10
 
 
 @pytest.mark.parametrize("products", [12, 15])
@@ -103,8 +103,8 @@ def test_quartic_curvature_gives_the_cubic_equation(shape: tuple[int, int]) -> N
         root = (b.square() / 4 + D**3 / 27).sqrt()
         return (b / 2 + root).pow(1 / 3) - D / 3 / (b / 2 + root).pow(1 / 3)
 
-    D = brentq(lambda D: float(sigma(D).square().sum()) / 2 - D, 1e-9, 1e3, xtol=1e-15, rtol=1e-14)
-    wanted = -spectrum_of(5, m, n, sigma(float(D)))  # pyright: ignore[reportArgumentType]
+    D: Any = brentq(lambda D: float(sigma(D).square().sum()) / 2 - D, 1e-9, 1e3, xtol=1e-15)
+    wanted = -spectrum_of(5, m, n, sigma(float(D)))
     G = spectrum_of(5, m, n, 7.0 * g)  # relative units make Σ g = 1 of it
     step = moved(lambda p: ICM(p, curvature=f"{c}*r^4", scaling="none", backend="exact", **BARE), G)
     assert far(step, wanted) < 1e-10
@@ -114,11 +114,8 @@ def test_quartic_curvature_gives_the_cubic_equation(shape: tuple[int, int]) -> N
 def test_in_units_of_the_loss_the_step_is_lr_times_the_solution(H: str) -> None:
     for shape in SHAPES:
         G = 0.3 * normal(6, *shape)
-        options = BARE | {"lr": 0.1}
-        step = moved(
-            lambda p: ICM(p, curvature=H, scaling="none", units="loss", backend="exact", **options), G
-        )
-        assert far(step, -0.1 * icm.solve(G, icm.parse(H)).Q) < 1e-7
+        step = moved(lambda p: ICM(p, curvature=H, scaling="none", units="loss", backend="exact", **BARE), G)
+        assert far(step, -1.0 * icm.solve(G, icm.parse(H)).Q) < 1e-7
 
 
 @pytest.mark.parametrize("backend", ["exact", "products"])
@@ -126,12 +123,14 @@ def test_in_units_of_the_loss_the_step_is_lr_times_the_solution(H: str) -> None:
 @pytest.mark.parametrize("size", [1e20, 1e-20])
 def test_relative_units_do_not_see_the_size_of_the_gradient(backend: str, H: str, size: float) -> None:
     """float32; with 2^±66 for 1e±20, no gradient is rounded differently."""
+    if backend == "exact" and "kink" in H:
+        H = "r^2 + wall(0.05)"  # as much of a bend, in a tenth of the time
     size = 2.0 ** round(math.log2(size))
     start, ends = parameter(7, 24, 16, dtype=torch.float32).detach(), []
     for factor in (1.0, size):
         p = nn.Parameter(start.clone())
         optimizer = ICM([p], 0.1, H, backend=backend, precision="fp32")
-        for gradient in drifting(8, 15, 24, 16, dtype=torch.float32):
+        for gradient in drifting(8, 12, 24, 16, dtype=torch.float32):
             take(optimizer, [p], [factor * gradient])
         ends.append(p.detach() - start)
     assert far(ends[1], ends[0]) < (1e-5 if backend == "products" else 1e-6)
@@ -151,8 +150,9 @@ def test_a_step_is_as_long_as_promised_and_downhill(
 ) -> None:
     """lr · s √k, from W = 0, up to the rounding of W's own number type; ⟨ΔW, G⟩ < 0."""
     m, n = shape
+    eighth: dict[str, Any] = BARE | {"lr": 0.125}
     G = normal(seed, m, n).to(dtype)
-    step = moved(lambda p: ICM(p, curvature=H, scaling=scaling, backend=backend, **(BARE | {"lr": 0.125})), G)
+    step = moved(lambda p: ICM(p, curvature=H, scaling=scaling, backend=backend, **eighth), G)
     s = {"match-rms-adamw": 0.2 * max(m, n) ** 0.5, "spectral": (m / n) ** 0.5, "original": max(1, m / n) ** 0.5}
     wanted = 0.125 * s[scaling] * min(m, n) ** 0.5
     assert abs(float(step.norm()) / wanted - 1) < max(1e-6, torch.finfo(dtype).eps)
@@ -218,8 +218,9 @@ def test_printing_shows_what_each_parameter_gets_with_settings_and_errors() -> N
     model(normal(1, 8, 16, dtype=torch.float32))
     optimizer.step()
     text = str(optimizer)
-    for part in ("matrices", "32×32", "32×16", "norms", "heads", "0.01", "0.0003", "5*kink(1)", "units=relative",
-                 "backend=products", "refresh=10", "AdamW, betas=(0.9, 0.95)", "InputMoments", "their roots"):  # fmt: skip
+    sorting = ("matrices", "32×32", "32×16", "norms", "heads", "0.01", "0.0003")
+    settings = ("5*kink(1)", "units=relative", "backend=products", "refresh=10", "AdamW, betas=(0.9, 0.95)")
+    for part in (*sorting, *settings, "InputMoments", "their roots"):
         assert part in text
     name, worst = max(optimizer.errors().items(), key=lambda pair: pair[1])
     assert f"error at the last refresh: at most {worst:.1e} ({name})" in text
@@ -247,6 +248,8 @@ print(far(ends[1], ends[0]))
 
 def test_torch_compile_takes_the_same_steps() -> None:
     """A wall by products, traced in a process of its own, without the shape checks that tracing cannot pass."""
-    run = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILED], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 1e-5  # float32 products; quintics multiply rounding by up to 100

@@ -1,0 +1,132 @@
+"""Steps under inputs with a second moment C, against inverse square roots by torch.linalg.eigh."""
+
+from __future__ import annotations
+
+import gc
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from icm.errors import InputError
+from icm.optim import ICM
+from icm.optim.whitening import colour, root, whiten
+from tests.optim.steps import far, normal, polar
+
+OPTIONS: dict[str, Any] = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "scaling": "original"}
+
+
+def moment(seed: int, *shape: int) -> Tensor:
+    X = normal(seed, *shape[:-1], 3 * shape[-1], shape[-1]) * torch.logspace(0, -1, shape[-1], dtype=torch.float64)
+    return X.mT @ X / X.shape[-2]
+
+
+def inverse_root(C: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(C.double())
+    return (vectors * values.rsqrt()) @ vectors.mT
+
+
+def test_root_whiten_and_colour_of_diagonal_blocks() -> None:
+    C = moment(1, 3, 4)
+    S = root(C)
+    torch.testing.assert_close(S @ C @ S.mT, torch.eye(4, dtype=torch.float64).expand(3, 4, 4))
+    X, whole = normal(2, 5, 12), torch.block_diag(*S)
+    torch.testing.assert_close(whiten(X, S, "fp64"), X @ whole.T)
+    torch.testing.assert_close(colour(X, S, "fp64"), X @ whole)
+    with pytest.raises(InputError, match=r"not positive definite.*raise the ridge"):
+        root(-C)
+
+
+def net(n: int = 10) -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(n, 8, bias=False), nn.Tanh(), nn.Linear(8, 12, bias=False), nn.Tanh(),
+                         nn.Linear(12, 2)).double()  # fmt: skip
+
+
+def first_step(H: str, **moments: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """(ΔW, G, C) of the two solved layers, C from the inputs recorded here, without the optimizer's help."""
+    model: Any = net()
+    X = normal(4, 30, 10) * torch.linspace(0.2, 2, 10, dtype=torch.float64)
+    optimizer = ICM.for_model(
+        model, 1.0, curvature=H, backend="exact", precision="fp64", adamw_lr=0.0,
+        input_moments={"ridge": 1e-2, "dtype": torch.float64} | moments, **OPTIONS
+    )  # fmt: skip
+    model(X).square().sum().backward()
+    inputs = [X, model[1](X @ model[0].weight.T).detach()]
+    weights = [model[i].weight for i in (0, 2)]
+    before = [p.detach().clone() for p in weights]
+    optimizer.step()
+    moved = [p.detach() - b for p, b in zip(weights, before, strict=True)]
+    Cs = []
+    for u in inputs:
+        C = u.T @ u / len(u)
+        C = C / C.diagonal().mean()
+        Cs.append((C + 1e-2 * torch.eye(len(C))) / 1.01)
+    return moved, [p.grad for p in weights], Cs  # pyright: ignore[reportReturnType]
+
+
+def unit(X: Tensor) -> Tensor:
+    return X / X.norm()
+
+
+def test_a_wall_is_the_polar_factor_in_whitened_inputs() -> None:
+    """msgn(G C^{-1/2}) C^{-1/2}, which is not Newton–Muon's msgn(G C^{-1})."""
+    for step, G, C in zip(*first_step("wall(1)"), strict=True):
+        R, (m, n) = inverse_root(C), G.shape
+        length = max(1, m / n) ** 0.5 * min(m, n) ** 0.5
+        assert far(step, -length * unit(polar(G @ R) @ R)) < 1e-6
+        assert far(step, -length * unit(polar(G @ R @ R))) > 0.1
+
+
+def test_quadratic_curvature_gives_the_gradient_times_the_inverse() -> None:
+    for step, G, C in zip(*first_step("r^2"), strict=True):
+        length = max(1, G.shape[0] / G.shape[1]) ** 0.5 * min(G.shape) ** 0.5
+        assert far(step, -length * unit(torch.linalg.solve(C, G, left=False))) < 1e-6
+
+
+def test_wide_inputs_have_moments_in_diagonal_blocks() -> None:
+    """widest=5 cuts ten inputs into two blocks, and eight into two of four."""
+    for step, G, C in zip(*first_step("r^2", widest=5), strict=True):
+        w = len(C) // 2
+        blocks = torch.block_diag(C[:w, :w], C[w:, w:])
+        length = max(1, G.shape[0] / G.shape[1]) ** 0.5 * min(G.shape) ** 0.5
+        assert far(step, -length * unit(torch.linalg.solve(blocks, G, left=False))) < 1e-6
+
+
+def test_hooks_do_nothing_in_eval_mode_and_go_with_the_optimizer() -> None:
+    model = net()
+    optimizer = ICM.for_model(model, 1e-2)
+    assert sum(len(module._forward_pre_hooks) for module in model.modules()) == 2
+    model.eval()
+    model(normal(5, 6, 10))
+    assert optimizer.input_moments is not None
+    assert optimizer.input_moments.bytes == 0
+    del optimizer
+    gc.collect()
+    assert sum(len(module._forward_pre_hooks) for module in model.modules()) == 0
+
+
+def test_roots_are_kept_for_refresh_steps_and_shared_where_inputs_are() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 6)
+            self.left, self.right = nn.Linear(6, 8), nn.Linear(6, 8)
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            return self.last(self.left(x) + self.right(x))
+
+    model = Two()
+    optimizer, roots = ICM.for_model(model, 1e-2, refresh=3), []
+    for t in range(4):
+        optimizer.zero_grad()
+        model(normal(t, 9, 6, dtype=torch.float32)).square().sum().backward()
+        optimizer.step()
+        mine = [optimizer.state[layer.weight]["root"] for layer in (model.left, model.right)]
+        assert mine[0] is mine[1]
+        roots.append(mine[0])
+    assert [a is b for a, b in pairwise(roots)] == [True, True, False]

@@ -98,6 +98,7 @@ def polar(X: Matrices, precision: Precision, products: int) -> list[Tensor]:
     return found
 
 
+@torch.compiler.disable
 def exact(X: Matrices, H: Curvature, units: Units) -> list[Tensor]:
     """The solved Q, float64; 0 for X = 0. Raises SolveError where there is none or tol is missed."""
     G = torch.stack([x.double() for x in X])
@@ -110,6 +111,7 @@ def exact(X: Matrices, H: Curvature, units: Units) -> list[Tensor]:
     return list(solution.Q.unbind())
 
 
+@torch.compiler.disable
 def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple[list[Tensor], list[Memory]]:
     """Q by products, in bfloat16 where they are, and what is to be remembered of each matrix.
 
@@ -136,7 +138,7 @@ def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple
 
 def frobenius(X: Matrices) -> Float[Tensor, " b"]:
     """‖X‖_F, float64, whatever X's size."""
-    if X[0].device.type != "cpu":
+    if X[0].device.type != "cpu" or torch.compiler.is_compiling():
         return torch.stack([torch.linalg.vector_norm(x, dtype=torch.float64) for x in X])
     sizes = torch.stack([torch.linalg.vector_norm(x if x.itemsize > 2 else x.float()) for x in X]).double()
     if bool(((sizes > 1e-15) & (sizes < 1e15)).all()):

@@ -109,6 +109,7 @@ def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wi
         kept = kept.reshape(()) if isinstance(kept, Tensor) else kept
         torch._foreach_mul_(list(params), kept)  # pyright: ignore[reportPrivateImportUsage]
     in_place = not group["cautious"] and layout == Layout() and params[0].device.type == "cpu"
+    in_place = in_place and not torch.compiler.is_compiling()  # there a number would have to be waited for
     for mine in states if remembers else ():
         mine.setdefault("memory", Memories([[None] * len(piece) for piece in pieces[0]]))
     steps: list[list[Tensor]] = [[] for _ in params]

@@ -48,6 +48,9 @@ class ICM(torch.optim.Optimizer):
     - nonfinite: what NaN or infinite gradients do: "skip" leaves the step out with a RuntimeWarning, "raise" raises
       InputError; in both parameters and state stay as they were. "ignore" does not look, which on a GPU saves a wait.
 
+    Under torch.compile a step with a wall is one graph for nonfinite="ignore"; other H, "exact", and looking at
+    gradients break it.
+
     Momentum is kept in float32 for parameters of 16 bits. Gradients are not clipped, and with relative units clipping
     their norm changes only their weight in the momentum. State dicts resume bitwise; one of torch.optim.Muon loads.
 

@@ -20,8 +20,9 @@ def run(params: list[nn.Parameter], optimizer: ICM, seed: int = 0, steps: int = 
         take(optimizer, params, [normal(seed + 100 * t + i, *p.shape) for i, p in enumerate(params)])
 
 
-@pytest.mark.parametrize("H", ["wall(1)", KINKED])
-@pytest.mark.parametrize("backend", ["products", "exact"])
+@pytest.mark.parametrize(
+    ("H", "backend"), [("wall(1)", "products"), (KINKED, "products"), ("wall(1)", "exact"), ("r^4", "exact")]
+)
 @pytest.mark.parametrize("cautious", [False, True])
 def test_matrices_of_one_shape_move_together_as_one_by_one(H: str, backend: str, cautious: bool) -> None:
     shapes = [(12, 8), (8, 12), (12, 8), (8, 8), (12, 8), (8, 12)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -22,12 +22,13 @@ from icm.maps.scalar import Curve
 from icm.maps.statistics import Spectrum, spectrum
 from icm.solvers import solve
 
+F = TypeVar("F")
 Units = Literal["relative", "loss"]
 Matrices = Sequence[Tensor]  # of one shape, dtype and device
 
 MARGIN = 1.2  # of ‖G‖₂ at the last refresh, relative to ‖G‖_F, up to which a map holds
 _WITHIN = 0.9  # of that, for a probe of ‖G‖₂, which falls short of it
-_SHRUNK = 0.25 / MARGIN  # of it, below which φ in units of the loss was solved for another G
+_SHRUNK = 0.25 / MARGIN  # of it, below which φ was solved for quite another G
 _FINE = 5e-3  # errors asked for below this need the singular values in float64
 _NODES = 48  # of a φ that is remembered
 _LONGER = 1.5  # times ‖Q‖_F at the refresh: more is no answer
@@ -68,6 +69,12 @@ class Memory:
         return size * (domain / self.size) if units == "relative" and self.size > 0 else torch.full_like(size, domain)
 
 
+def _untraced(function: F) -> F:
+    """Run as it is within torch.compile: solves look at numbers."""
+    disabled: Any = torch.compiler.disable(function)
+    return disabled
+
+
 class Memories:
     """What is remembered of one parameter, a list of memories for each part of its layout. No list itself and no
     dataclass: training frameworks take those apart to move what is in them."""
@@ -98,7 +105,7 @@ def polar(X: Matrices, precision: Precision, products: int) -> list[Tensor]:
     return found
 
 
-@torch.compiler.disable
+@_untraced
 def exact(X: Matrices, H: Curvature, units: Units) -> list[Tensor]:
     """The solved Q, float64; 0 for X = 0. Raises SolveError where there is none or tol is missed."""
     G = torch.stack([x.double() for x in X])
@@ -111,7 +118,7 @@ def exact(X: Matrices, H: Curvature, units: Units) -> list[Tensor]:
     return list(solution.Q.unbind())
 
 
-@torch.compiler.disable
+@_untraced
 def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple[list[Tensor], list[Memory]]:
     """Q by products, in bfloat16 where they are, and what is to be remembered of each matrix.
 
@@ -153,7 +160,7 @@ def _fitting(X: Tensor, size: Tensor, memory: Memory, wish: Wish) -> Memory | No
         return memory if memory.size > 0 or float(size) == 0 else None  # Q stays 0
     reach = float(memory.scale(size, wish.units))
     share = float(longest) / reach if reach > 0 else math.nan  # X = 0 has no direction to keep
-    fits = (_SHRUNK if wish.units == "loss" else 0.0) <= share <= _WITHIN  # and not where NaN
+    fits = _SHRUNK <= share <= _WITHIN  # and not where NaN
     return replace(memory, probe=v) if fits else None
 
 

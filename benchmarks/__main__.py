@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks import markdown
 from benchmarks.machine import machine
 
-PARTS = ("exactness", "kinks", "solutions", "claims", "speed", "maps", "solve", "step", "tradeoff")
+PARTS = ("exactness", "kinks", "solutions", "claims", "speed", "maps", "solve", "step", "training", "tradeoff")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -121,6 +121,10 @@ def main(arguments: list[str] | None = None) -> int:
         show(console, "step", [row | {"ok": True} for row in step["rows"]], "ratio")
         failed |= not _report(console, summary, step["bars"])
         _write(options.out / "step.json", step)
+    if "training" in parts:
+        rows = _part("training").run(options.quick)
+        show(console, "training", [row | {"ok": True} for row in rows], "loss")
+        _write(options.out / "training.json", rows)
     if "tradeoff" in parts:
         failed |= bool(_part("tradeoff").main(options.out, options.quick))
         found = json.loads((options.out / "tradeoff.json").read_text(encoding="utf-8"))

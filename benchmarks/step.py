@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.timing import synchronise
+from benchmarks.training import draw
 from icm.demo import load_example
 from icm.optim import ICM
 
@@ -52,7 +53,7 @@ def run(quick: bool = False, device: str = "cpu") -> dict[str, Any]:
     # On one thread of a CPU the processor's own time, to which other processes add nothing.
     clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     for _ in track(range(steps), description="step      "):
-        batch = [t.to(device) for t in draw(data, generator, context=config.context)]
+        batch = [t.to(device) for t in draw(data, generator, 8)]
         gradients = trainer.gradients(*batch)
         for name, (own, optimizer) in runs.items():
             if getattr(optimizer, "input_moments", None) is not None:
@@ -113,12 +114,6 @@ def contenders() -> dict[str, Callable[[nn.Module, set[str]], tuple[nn.Module, t
         QUARTIC: solved(curvature=QUARTIC),
         "wall, ellipsoidal inputs": solved(input_moments=True),
     }
-
-
-def draw(data: Tensor, generator: torch.Generator, count: int = 8, context: int = 128) -> tuple[Tensor, Tensor]:
-    at = torch.randint(0, len(data) - context - 1, (count,), generator=generator).tolist()
-    x, y = (torch.stack([data[i + shift : i + shift + context] for i in at]).long() for shift in (0, 1))
-    return x, y
 
 
 def row(name: str, optimizer: torch.optim.Optimizer, means: dict[str, float], spent: list[float]) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from icm.errors import InputError
 from icm.maps import cache as disk
 from icm.maps.composition import Composition
+from icm.maps.composition import products as taken
 from icm.maps.gauss_newton import best_composition, nodes_of
 from icm.maps.map import PolynomialMap
 from icm.maps.scalar import ScalarMap, sign
 from icm.solvers import Solution
 
-_PRODUCTS = {3: 2, 5: 3, 7: 4, 9: 4}  # of matrices, by a factor's degree
+_DEGREES = (3, 5, 7, 9)  # of factors
 _LONGEST = 20
 _NODES = 240
 _CONSTANT = 1e-12  # relative spread of φ on [lower, 1] below which it is taken for a multiple of the sign
@@ -126,7 +127,7 @@ def degrees_for(products: int) -> tuple[int, ...]:
         raise InputError(f"products={products!r}: give an integer from 2 (one factor of degree 3) to 80")
     products = int(products)
     small = {0: (), 1: (3, 5), 2: (3,), 3: (5,)}[products % 4]
-    return (*small, *(9,) * ((products - sum(_PRODUCTS[d] for d in small)) // 4))
+    return (*small, *(9,) * ((products - taken(small)) // 4))
 
 
 def _compiled(
@@ -168,7 +169,7 @@ def _checked(lower: Any, degree: Any, steps: Any) -> tuple[float, tuple[int, ...
     if not 1 <= len(degrees) <= _LONGEST:
         raise InputError(f"{len(degrees)} factors asked for: give 1 to {_LONGEST} of them")
     for d in degrees:
-        if not isinstance(d, numbers.Integral) or isinstance(d, bool) or d not in _PRODUCTS:
+        if not isinstance(d, numbers.Integral) or isinstance(d, bool) or d not in _DEGREES:
             raise InputError(
                 f"degree={d!r}: factors are odd, of degree 3, 5, 7 or 9 (a factor of degree 1 changes nothing, an even "
                 "one is not odd, and higher ones cost more products than they gain and lose digits in 16 bits)"

@@ -16,12 +16,12 @@ from icm.errors import InputError
 from icm.maps import cache as disk
 from icm.maps.certificate import Certificate, certify
 from icm.maps.composition import Composition, products
+from icm.maps.norm_bounds import leading, probe
 from icm.maps.polynomial import Precision, apply
 from icm.maps.routes import Name, Route
 from icm.maps.scalar import ScalarMap
 
 _BEYOND = 1e-6  # of the top, by which ‖G‖₂ may exceed it: rounding
-_PROBES = 4  # power iterations that look for a larger ‖G‖₂
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class PolynomialMap:
         if phi.scaling == "absolute":
             if check is None:
                 check = G.device.type == "cpu" and not torch.compiler.is_compiling()
-            if check:
+            if check and G.numel():
                 self._refuse_beyond(G)
             top = torch.full(G.shape[:-2], phi.top, dtype=_wide(G.dtype), device=G.device)
             return apply(self.composition, G, top, precision, route)
@@ -135,7 +135,7 @@ class PolynomialMap:
         """Raise InputError where ‖G‖₂ is certainly beyond the top: by its rows, its columns and a few products."""
         top = self.phi.top
         allowed = 1 + _BEYOND + (torch.finfo(G.dtype).eps if G.itemsize < 4 else 0.0)
-        found = at_least(G)
+        found = probe(G.detach(), leading(G.detach()))[0]
         if found.numel() and bool((found > top * allowed).any()):
             raise InputError(
                 f"‖G‖₂ ≥ {float(found.max()):.9g}, but {self.phi.name} is given up to top={top:.9g} only, and p means "
@@ -149,23 +149,6 @@ def frobenius(G: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
     largest = X.abs().amax((-2, -1), keepdim=True)
     scaled = X / largest.where(largest > 0, 1.0)
     return largest[..., 0, 0] * scaled.square().sum((-2, -1)).sqrt() * (1 + 4 * torch.finfo(X.dtype).eps)
-
-
-def at_least(G: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
-    """A number that ‖G‖₂ is not below, but for rounding: from the columns and power iterations from the largest row."""
-    X = G.detach().to(_wide(G.dtype))
-    largest = X.abs().amax((-2, -1), keepdim=True)
-    X = X / largest.where(largest > 0, 1.0)
-    rows = X.square().sum(-1)
-    columns = X.square().sum(-2).amax(-1).sqrt()
-    v = X.gather(-2, rows.argmax(-1)[..., None, None].expand(*X.shape[:-2], 1, X.shape[-1])).mT
-    size = columns
-    for _ in range(_PROBES):
-        v = v / v.norm(dim=-2, keepdim=True).clamp_min(torch.finfo(X.dtype).tiny)
-        u = X @ v
-        size = torch.maximum(size, u.norm(dim=(-2, -1)))
-        v = X.mT @ u
-    return size * largest[..., 0, 0]
 
 
 def _unit(phi: ScalarMap) -> ScalarMap:

@@ -214,10 +214,9 @@ def _gram_scaled(
             sizes = _norms(R)
             if bool(((sizes > 1e-18) & (sizes < 1e18)).all()):
                 share = sizes / R.diagonal(dim1=-2, dim2=-1).sum(-1, dtype=torch.float32)
-                # Rounded down to four digits, whose squares have eight: in bfloat16 both scale by the same number.
-                inside = _four_digits(sizes.rsqrt()) if kind == torch.bfloat16 else sizes.rsqrt()
-                inside = inside[..., None, None].to(kind)
-                return Y * inside, R * inside.square(), share
+                inside = sizes.rsqrt()[..., None, None].to(kind)
+                square = inside.double().square().to(torch.promote_types(kind, torch.float32))
+                return Y * inside, torch.mul(R, square, out=torch.empty_like(R)), share
     X = multiply.stored(_normalised(X, None, kind, lift, traced))
     R = multiply.symmetric(X, X.mT)
     share = torch.linalg.matrix_norm(R if R.itemsize > 2 else R.float()) / lift**2
@@ -231,12 +230,6 @@ def _norms(R: Tensor) -> Tensor:
     parts = [R] if R.ndim == 2 else list(R)
     norms = [torch.linalg.vector_norm(part if part.itemsize > 2 else part.float()) for part in parts]
     return norms[0] if R.ndim == 2 else torch.stack(norms)
-
-
-def _four_digits(x: Tensor) -> Tensor:
-    """x rounded down to four binary digits."""
-    mantissa, exponent = x.frexp()
-    return torch.ldexp((mantissa * 16).floor() / 16, exponent)
 
 
 def _normalised(X: Tensor, size: Tensor | None, kind: torch.dtype, lift: float, traced: bool) -> Tensor:

@@ -129,6 +129,12 @@ class InputMoments:
         self._steps += 1
         self._collector.collecting = self._steps % self.every == 0
 
+    def discard(self) -> None:
+        """Forget what was seen since the last `step`, such as the inputs of a step that was left out."""
+        for weight in self._weights.values():
+            weight.pending = None
+        self._collector.recent.clear()
+
     @torch.no_grad()
     def moment(self, parameter: Tensor) -> Float[Tensor, "blocks width width"] | None:
         """The diagonal blocks (b, n/b, n/b) of C, with ridge · mean eigenvalue added and then normalised to trace n.

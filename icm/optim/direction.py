@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icm.curvature import Curvature, Wall
-from icm.errors import SolveError
+from icm.errors import InputError, SolveError
 from icm.maps import orthogonalize
 from icm.maps.compiled import Compiled, Demand
 from icm.maps.norm_bounds import leading, probe
@@ -31,6 +31,7 @@ _WITHIN = 0.9  # of that, for a probe of ‖G‖₂, which falls short of it
 _SHRUNK = 0.25 / MARGIN  # of it, below which φ was solved for quite another G
 _FINE = 5e-3  # errors asked for below this need the singular values in float64
 _NODES = 48  # of a φ that is remembered
+_PROBES = 3  # of ‖X‖₂ in every step, each from where the last one ended
 _LONGER = 1.5  # times ‖Q‖_F at the refresh: more is no answer
 
 
@@ -127,6 +128,8 @@ def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple
     into the map's domain instead. Raises SolveError where the program has no answer.
     """
     sizes, looks = frobenius(X), X[0].device.type == "cpu"
+    if looks and not bool(torch.isfinite(sizes).all()):
+        raise InputError("a gradient or momentum has NaN or infinite entries: nonfinite='skip' leaves such steps out")
     known: list[Memory | None] = [None if one is None or one.due(wish) else one for one in memories]
     if looks:
         known = [one and _fitting(x, size, one, wish) for x, size, one in zip(X, sizes, known, strict=True)]
@@ -134,13 +137,24 @@ def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple
     found = _merged(known, new, _solved(X, sizes, wish, memories, new))
     Q = _applied(X, sizes, found, wish) if looks else _at_once(torch.stack(list(X)), sizes, found, wish)
     if looks:
-        longer = [length > _LONGER * one.length for length, one in zip(frobenius(Q).tolist(), found, strict=True)]
-        again = [i for i, wrong in enumerate(longer) if wrong and i not in new]
+        again = [i for i in _wrong(Q, found) if i not in new]
         if again:
             found = _merged(found, again, _solved(X, sizes, wish, [None] * len(found), again))
             for i in again:
                 Q[i] = _applied([X[i]], [sizes[i]], [found[i]], wish)[0]
+        for i in _wrong(Q, found):  # a map that does not even fit the matrix it was made for
+            Q[i] = exact([X[i]], wish.H, wish.units)[0].to(Q[i].dtype)
     return Q, [replace(one, age=one.age + 1) for one in found]
+
+
+def _wrong(Q: Matrices, memories: Sequence[Memory]) -> list[int]:
+    """Which are longer than their map can make them, or not finite."""
+    lengths = frobenius(Q).tolist()
+    return [
+        i
+        for i, (length, one) in enumerate(zip(lengths, memories, strict=True))
+        if not length <= _LONGER * one.length  # so written for NaN
+    ]
 
 
 def frobenius(X: Matrices) -> Float[Tensor, " b"]:
@@ -155,9 +169,13 @@ def frobenius(X: Matrices) -> Float[Tensor, " b"]:
 
 def _fitting(X: Tensor, size: Tensor, memory: Memory, wish: Wish) -> Memory | None:
     """The memory with a new probe, None where its map is not for this X."""
-    longest, v = probe(X, leading(X) if memory.probe is None else memory.probe)
+    if float(size) == 0:
+        return memory  # whose map makes 0 of it
+    v, longest = leading(X) if memory.probe is None else memory.probe, torch.zeros(())
+    for _ in range(_PROBES):
+        longest, v = probe(X, v)
     if memory.map is None:
-        return memory if memory.size > 0 or float(size) == 0 else None  # Q stays 0
+        return memory if memory.size > 0 else None  # Q stays 0
     reach = float(memory.scale(size, wish.units))
     share = float(longest) / reach if reach > 0 else math.nan  # X = 0 has no direction to keep
     fits = _SHRUNK <= share <= _WITHIN  # and not where NaN
@@ -181,7 +199,12 @@ def _solved(
     if not bool(torch.isfinite(made.answers.sigma).all()):
         raise SolveError(_unbounded(wish.H))
     found = zip(made.compiled, (sizes[at].cpu() / unit).tolist(), made.length.tolist(), strict=True)
-    return [Memory(wish.H, None if map is None else _lean(map), size, length) for map, size, length in found]
+    # What was 0 is solved at the next step again: nothing is known of it.
+    ages = [0 if size > 0 else wish.refresh for size in sizes[at].tolist()]
+    return [
+        Memory(wish.H, None if map is None else _lean(map), size, length, age)
+        for (map, size, length), age in zip(found, ages, strict=True)
+    ]
 
 
 def _lean(map: Compiled) -> Compiled:

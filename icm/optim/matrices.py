@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from icm.maps.polynomial import Precision
 from icm.measure import InputMoments
 from icm.optim.direction import Memories, Memory, Wish, by_maps, exact, frobenius, is_polar, polar
 from icm.optim.layout import Layout
@@ -115,11 +116,7 @@ def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wi
     steps: list[list[Tensor]] = [[] for _ in params]
     for j, piece in enumerate(pieces[0]):
         rows = len(piece)
-        X = [
-            x if S is None else whiten(x, S, group["precision"])
-            for mine, S in zip(pieces, roots, strict=True)
-            for x in mine[j]
-        ]
+        X = [x if S is None else whiten(x, S) for mine, S in zip(pieces, roots, strict=True) for x in mine[j]]
         if remembers:
             memories: list[Memory | None] = [one for mine in states for one in mine["memory"].parts[j]]
             Q, found = by_maps(X, wish, memories)
@@ -130,7 +127,8 @@ def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wi
         else:
             Q = polar(X, wish.precision, wish.products)
         behind = [S for S in roots for _ in range(rows)]
-        Q = [x if S is None else colour(x, S, group["precision"]) for x, S in zip(Q, behind, strict=True)]
+        precise: Precision = "fp64" if group["backend"] == "exact" else group["precision"]
+        Q = [x if S is None else colour(x, S, precise) for x, S in zip(Q, behind, strict=True)]
         factor = _factor(Q, wish, group)
         for i, p in enumerate(params):
             own = slice(i * rows, (i + 1) * rows)

@@ -33,6 +33,8 @@ def check_group(group: Mapping[str, Any], names: list[str]) -> None:
         value = group[name]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < below:
             raise InputError(f"{name}={value!r}: a number ≥ {least:g}{f' and < {below:g}' if below < math.inf else ''}")
+    if group["tol"] == 0:
+        raise InputError("tol=0: the error asked for at a refresh is a number > 0, such as 5e-2")
     rate = group["lr"]
     if isinstance(rate, Tensor) and rate.numel() != 1:
         raise InputError(f"lr is a tensor of {rate.numel()} numbers: it holds one")

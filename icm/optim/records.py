@@ -24,10 +24,17 @@ _FOREIGN = ("ns_coefficients", "ns_steps", "adjust_lr_fn", "eps")  # of torch.op
 
 
 def written(memory: Memory | None) -> dict[str, Any] | None:
-    """A memory as numbers, text and tensors, for `torch.load(weights_only=True)`; without H, which is the group's."""
+    """A memory as numbers, text and tensors, for `torch.load(weights_only=True)`; H as its text."""
     if memory is None:
         return None
-    kept: dict[str, Any] = {"size": memory.size, "length": memory.length, "age": memory.age, "probe": memory.probe}
+    text = str(memory.H) if _has_text(memory.H) else None
+    kept: dict[str, Any] = {
+        "H": text,
+        "size": memory.size,
+        "length": memory.length,
+        "age": memory.age,
+        "probe": memory.probe,
+    }
     map = memory.map
     if map is None:
         return kept
@@ -52,9 +59,10 @@ def written(memory: Memory | None) -> dict[str, Any] | None:
 
 
 def read(kept: dict[str, Any] | None, H: Curvature) -> Memory | None:
-    """The memory that `written` wrote, of a solve for H."""
+    """The memory that `written` wrote; H is what it was solved for where that has no text."""
     if kept is None:
         return None
+    H = H if kept.get("H") is None else curvature_at(kept["H"], 0)
     map, made = kept.get("map"), None
     if map is not None:
         curve = map["phi"]
@@ -101,13 +109,21 @@ def check(entry: Mapping[str, Any], p: Tensor) -> None:
             )
 
 
-def placed(entry: Mapping[str, Any], p: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of one parameter on its device, in the number types it was kept in."""
+def placed(entry: Mapping[str, Any], p: Tensor, group: Mapping[str, Any], shared: dict[int, Tensor]) -> dict[str, Any]:
+    """The state of one parameter on its device, in the number types it was kept in. `shared`: roots placed so far, by
+    their address, which parameters with one moment share. A memory of another layout is left out: it is solved anew."""
     state: dict[str, Any] = {}
     for name, value in entry.items():
         if name == "memory":
             H = curvature_at(group["curvature"], max(group["step"] - 1, 0))
-            state[name] = Memories([[read(one, H) for one in part] for part in value])
+            counts = [count for count, _, _ in group["layout"].shapes(p.shape)]
+            if [len(part) for part in value] == counts:
+                state[name] = Memories([[read(one, H) for one in part] for part in value])
+        elif name == "root":
+            address = value.data_ptr()
+            if address not in shared:
+                shared[address] = value.detach().to(p.device, copy=True)
+            state[name] = shared[address]
         elif isinstance(value, Tensor) and name != "step":
             state[name] = value.detach().to(p.device, copy=True)
         else:
@@ -119,7 +135,20 @@ def placed(entry: Mapping[str, Any], p: Tensor, group: Mapping[str, Any]) -> dic
 
 def settings(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each way in which groups are solved, in lines of the table's width."""
-    names = ("curvature", "units", "scaling", "backend", "momentum", "nesterov", "weight_decay", "cautious", "refresh")
+    names = (
+        "curvature",
+        "units",
+        "scaling",
+        "backend",
+        "momentum",
+        "nesterov",
+        "weight_decay",
+        "cautious",
+        "refresh",
+        "tol",
+        "products",
+        "precision",
+    )
     lines: dict[str, list[str]] = {}
     for i, group in enumerate(groups):
         if group["algorithm"] == "icm":

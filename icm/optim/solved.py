@@ -44,7 +44,7 @@ class ICM(torch.optim.Optimizer):
       refresh, `errors` what was had. "exact" solves every step by an SVD in float64.
     - input_moments: an `icm.measure.InputMoments`, for inputs with a second moment C: Q̃ solves the program of
       G C^{−1/2}, and Q̃ C^{−1/2} takes the place of Q. `for_model` makes one.
-    - cautious: weights decay only where the update shrinks them too (Chen et al., arXiv 2510.12402).
+    - cautious: weights of matrices decay only where the update shrinks them too (Chen et al., arXiv 2510.12402).
     - nonfinite: what NaN or infinite gradients do: "skip" leaves the step out with a RuntimeWarning, "raise" raises
       InputError; in both parameters and state stay as they were. "ignore" does not look, which on a GPU saves a wait.
 
@@ -55,7 +55,9 @@ class ICM(torch.optim.Optimizer):
     their norm changes only their weight in the momentum. State dicts resume bitwise; one of torch.optim.Muon loads.
 
     Raises InputError for options or parameters that cannot be used, and in `step` for sparse gradients, DtypeError for
-    complex ones, SolveError where the program has no answer. Source: Su, arXiv 2511.00674.
+    complex ones, SolveError where the program has no answer, by when momenta have moved: mend H and go on from a
+    checkpoint. An optimizer with input moments cannot be copied or pickled; its state dict can.
+    Source: Su, arXiv 2511.00674.
     """
 
     def __init__(
@@ -155,13 +157,18 @@ class ICM(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        ready = [[p for p in group["params"] if p.grad is not None and p.numel()] for group in self.param_groups]
+        ready = [
+            [p for p in group["params"] if p.grad is not None and p.requires_grad and p.numel()]
+            for group in self.param_groups
+        ]
         gradients = [p.grad for params in ready for p in params]
         for params in ready:
             for p in params:
                 refuse(p, p.grad)
         if self.nonfinite != "ignore" and not finite(gradients):
             report(self.nonfinite)
+            if self.input_moments is not None:
+                self.input_moments.discard()
             return loss
         if self.input_moments is not None:
             self.input_moments.step()
@@ -177,7 +184,8 @@ class ICM(torch.optim.Optimizer):
         return loss
 
     def errors(self) -> dict[str, float]:
-        """The bound of ‖Q − Q*‖_F/‖Q*‖_F at the last refresh, of the worst matrix of each parameter that has maps."""
+        """The bound of ‖Q − Q*‖_F/‖Q*‖_F at the last refresh, of the worst matrix of each parameter that has maps; with
+        input moments that of Q̃."""
         found: dict[str, float] = {}
         for name, p in self._named():
             maps = [one.map for one in self.state.get(p, {}).get("memory", ()) if one]
@@ -237,10 +245,11 @@ class ICM(torch.optim.Optimizer):
             if self.input_moments is not None and moments is not None:
                 self.input_moments.load_state_dict(moments)
         super().load_state_dict(content)
+        shared: dict[int, Tensor] = {}
         for group, theirs in zip(self.param_groups, given, strict=True):
             for p, key in zip(group["params"], theirs["params"], strict=True):
                 if key in entries:
-                    self.state[p] = records.placed(entries[key], p, group)
+                    self.state[p] = records.placed(entries[key], p, group, shared)
 
     def __getstate__(self) -> dict[str, Any]:
         if self.input_moments is not None:

@@ -38,19 +38,20 @@ def _inverse(L: Float[Tensor, "b w w"]) -> Float[Tensor, "b w w"]:
     return out
 
 
-def whiten(X: Float[Tensor, "m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "m n"]:
-    """X Sᵀ, S block-diagonal, by products in `precision`; in bfloat16 where they are."""
-    return _times(X, S.mT, precision)
+def whiten(X: Float[Tensor, "m n"], S: Float[Tensor, "b w w"]) -> Float[Tensor, "m n"]:
+    """X Sᵀ, S block-diagonal, in float32 at least: X lies along the large eigenvectors of C, where S is small, and in
+    16 bits the product would lose √(cond C) times their rounding."""
+    wide = torch.promote_types(torch.promote_types(X.dtype, S.dtype), torch.float32)
+    return _times(X.to(wide), S.mT.to(wide))
 
 
 def colour(Q: Float[Tensor, "m n"], S: Float[Tensor, "b w w"], precision: Precision) -> Float[Tensor, "m n"]:
     """Q S, S block-diagonal, by products in `precision`; in bfloat16 where they are."""
-    return _times(Q, S, precision)
+    kind = torch.bfloat16 if precision == "bf16" else torch.promote_types(Q.dtype, S.dtype)
+    return _times(Q.to(kind), S.to(kind))
 
 
-def _times(X: Tensor, A: Tensor, precision: Precision) -> Tensor:
-    kind = torch.bfloat16 if precision == "bf16" else torch.promote_types(X.dtype, A.dtype)
-    X, A = X.to(kind), A.to(kind)
+def _times(X: Tensor, A: Tensor) -> Tensor:
     if len(A) == 1:
         return X @ A[0]
     return torch.cat([x @ a for x, a in zip(X.chunk(len(A), -1), A, strict=True)], -1)

@@ -133,3 +133,28 @@ def test_no_step_where_zero_is_the_answer() -> None:
         p = zeros(6, 9)
         optimizer = ICM([p], curvature=H, units="loss", backend=backend, **BARE)
         assert not bool(step_from_zero(optimizer, p, normal(9, 6, 9)).any())
+
+
+def test_no_step_is_ever_longer_than_it_may_be_or_not_finite() -> None:
+    """A near-sign φ, whose polynomial explodes beyond its domain, over gradients whose largest direction changes."""
+    m, n = 64, 64
+    U, _, Vh = torch.linalg.svd(normal(1, m, n))
+    g = 1 / torch.arange(1, n + 1, dtype=torch.float64)
+    p = zeros(m, n, dtype=torch.float32)
+    optimizer = ICM([p], curvature="0.01*r^2 + wall(1)", **BARE)
+    for t in range(25):
+        spikes = torch.zeros(n, dtype=torch.float64)
+        spikes[(7 * t) % n] = 0.3 * t
+        G = (U * (g + spikes)) @ Vh
+        step = step_from_zero(optimizer, p, G.float())
+        assert float(step.norm()) == pytest.approx(n**0.5, rel=2e-2)
+        assert float((step * G).sum()) < 0
+
+
+def test_a_gradient_that_was_zero_is_solved_when_it_comes() -> None:
+    p = zeros(24, 24, dtype=torch.float32)
+    optimizer = ICM([p], curvature="0.25*r^2 + 5*kink(1)", **BARE)
+    G = normal(3, 24, 24).float()
+    sizes = [float(step_from_zero(optimizer, p, t * G).norm()) for t in (0, 1, 0, 1)]
+    assert sizes == pytest.approx([0, 24**0.5, 0, 24**0.5], rel=2e-2)
+    assert optimizer.state[p]["memory"].parts[0][0].age == 3

@@ -139,8 +139,8 @@ def test_products_in_whitened_inputs_reach_what_an_svd_does(precision: str) -> N
     C = C.T @ C / 200
     G = normal(2, 32, 48) @ C
     steps = []
-    products: dict[str, Any] = {"precision": precision, "tol": 1e-2}
-    for options in ({"backend": "exact"}, products):
+    ways: list[dict[str, Any]] = [{"backend": "exact"}, {"precision": precision, "tol": 1e-2}]
+    for options in ways:
         p = nn.Parameter(torch.zeros(32, 48, dtype=torch.float64))
         optimizer = ICM([p], 1.0, curvature="r^2", **OPTIONS, **options)
         optimizer.state[p]["root"] = root(C[None])

@@ -2,7 +2,7 @@
 
 Every contender trains the attention and MLP matrices at each of three learning rates; all else is AdamW's at 3e−3. The
 rate rises over 20 steps, and falls linearly from step 200 to a tenth. loss: cross entropy in nats per byte, on the same
-24 held-out batches. Losses of several seeds spread by about 0.01; this is a first look, not a study.
+24 held-out batches. One seed says nothing of the spread: this is a first look, not a study.
 """
 
 from __future__ import annotations

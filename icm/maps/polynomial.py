@@ -8,9 +8,9 @@ matrix, q − 1 more of its size (degree 9: (c₄B + c₃A + c₂I)B + c₁A + c
   only two products per stretch are of X's size. Stretches end before rounding errors in R show (`icm.maps.routes`).
 
 Errors ‖Q − U p(g) Vᵀ‖₂/‖p(g)‖_max, U, g, V and p in float64, 256×1024, ‖G‖_F as scale; "tensor" is the direct route of
-`apply_coefficients`; spectra: normal entries, conditions 1e2 and 1e3 (geometric), 1/i. Muon's five quintics have
-p'(0) = 485, Polar Express's first five 1.0e3, and rounding G alone makes p'(0)·u of any g below that; "gram" is
-(2, 2, 1), `icm.maps.routes` has the others:
+`apply_coefficients` where it does not look; spectra: normal entries, conditions 1e2 and 1e3 (geometric), 1/i. Muon's
+five quintics have p'(0) = 485, Polar Express's first five 1.0e3, and rounding G alone makes p'(0)·u of any g below
+that; "gram" is (2, 2, 1), `icm.maps.routes` has the others:
 
                           Muon                              Polar Express
                           normal   1e2      1e3      1/i      normal   1e2      1e3      1/i
@@ -18,12 +18,12 @@ p'(0) = 485, Polar Express's first five 1.0e3, and rounding G alone makes p'(0)�
     fp64 gram             1.9e-14  4.4e-14  6.3e-14  1.2e-13  2.4e-14  7.2e-14  1.3e-13  1.0e-13
     fp32 direct           3.3e-06  2.7e-06  3.3e-06  2.7e-06  7.2e-06  4.2e-06  7.4e-06  3.2e-06
     fp32 gram             4.8e-06  5.6e-06  7.4e-06  5.2e-06  4.7e-06  1.4e-05  2.1e-05  7.1e-06
-    fp32 tensor           3.7e-06  7.2e-06  9.7e-06  6.4e-06  4.2e-06  8.2e-06  1.7e-05  4.9e-06
+    fp32 tensor           4.2e-06  2.9e-06  5.6e-06  4.1e-06  1.1e-05  6.9e-06  1.9e-05  3.7e-05
     fp16 direct           3.0e-03  7.8e-03  1.0e-02  6.6e-03  1.9e-03  9.6e-03  1.8e-02  5.5e-03
     fp16 gram             3.0e-03  6.5e-03  8.1e-03  6.1e-03  4.3e-03  1.2e-02  2.0e-02  9.2e-03
     bf16 direct           2.1e-02  6.1e-02  7.8e-02  5.4e-02  1.5e-02  7.4e-02  1.4e-01  4.3e-02
     bf16 gram             2.4e-02  5.1e-02  6.5e-02  4.8e-02  4.4e-02  9.5e-02  1.4e-01  1.3e-01
-    bf16 tensor           3.5e-02  6.1e-02  7.9e-02  5.5e-02  3.7e-02  7.7e-02  1.5e-01  7.0e-02
+    bf16 tensor           5.1e-02  6.3e-02  7.8e-02  5.9e-02  3.8e-02  7.6e-02  1.5e-01  4.9e-02
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _applied(
 def _gram_scaled(
     X: Tensor, kind: torch.dtype, lift: float, multiply: Products, traced: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(X', R, share): X' = X · lift/s for s = ‖XXᵀ‖_F^{1/2} or a little more, R = X'X'ᵀ, share = (s/‖X‖_F)²."""
+    """(X', R, share): X' = X · lift/s for s = ‖XXᵀ‖_F^{1/2}, to rounding, R = X'X'ᵀ, share = (s/‖X‖_F)²."""
     if X.device.type == "cpu" and not traced and kind != torch.float16:
         # Mostly X is of a size that needs no pass before its norm is known. The scale goes into X and R, not into the
         # coefficients: the library underneath prepares a product anew, as long as one takes, for every new α and β.

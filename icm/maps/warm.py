@@ -43,7 +43,9 @@ def solve_near(g: Tensor, other: Tensor, dim: int, H: Curvature, tol: float, nea
     result = Near(torch.zeros_like(g), torch.full_like(g[:, 0], torch.inf), torch.zeros_like(g), g[:, 0] < 0)
     if uses_rule(H) or H.recession_slope < torch.inf:
         return result
-    starts = torch.stack([torch.zeros_like(g[i]) if phi is None or phi.jumps else phi(g[i]) for i, phi in _each(near)])
+    starts = torch.stack(
+        [torch.zeros_like(g[i]) if phi is None or phi.jumps else phi(g[i]) for i, phi in enumerate(near)]
+    )
     rows = (starts > 0).any(-1).nonzero()[:, 0]
     sigma, last = starts[rows].clamp(max=H.wall), torch.full((batch,), torch.inf, dtype=g.dtype)[rows]
     for _ in range(_STEPS):
@@ -67,10 +69,6 @@ def solve_near(g: Tensor, other: Tensor, dim: int, H: Curvature, tol: float, nea
         going = ~done & (moved < _FALL * last)  # NaN goes nowhere
         rows, sigma, last = rows[going], new[going], moved[going]
     return result
-
-
-def _each(near: list[ScalarMap | None]) -> list[tuple[int, ScalarMap | None]]:
-    return list(enumerate(near))
 
 
 def _local(H: Curvature, sigma: Tensor, g: Tensor, dim: int) -> Local:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -176,8 +175,7 @@ def _fitting(X: Tensor, size: Tensor, memory: Memory, wish: Wish) -> Memory | No
         longest, v = probe(X, v)
     if memory.map is None:
         return memory if memory.size > 0 else None  # Q stays 0
-    reach = float(memory.scale(size, wish.units))
-    share = float(longest) / reach if reach > 0 else math.nan  # X = 0 has no direction to keep
+    share = float(longest / memory.scale(size, wish.units))
     fits = _SHRUNK <= share <= _WITHIN  # and not where NaN
     return replace(memory, probe=v) if fits else None
 
@@ -210,11 +208,9 @@ def _solved(
 def _lean(map: Compiled) -> Compiled:
     """The map with a φ of fewer nodes: all that the next solve begins from."""
     phi = map.phi
-    return (
-        replace(map, phi=replace(phi, function=phi.function.thinned(_NODES)))
-        if isinstance(phi.function, Curve)
-        else map
-    )
+    if not isinstance(phi.function, Curve):
+        return map
+    return replace(map, phi=replace(phi, function=phi.function.thinned(_NODES)))
 
 
 def _applied(X: Matrices, sizes: Sequence[Tensor] | Tensor, memories: Sequence[Memory], wish: Wish) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The command line: `icm solve`, `icm verify`, `icm demo`.
+"""The command line: `icm solve`, `icm verify`, `icm measure`, `icm demo`.
 
 Exit codes: 0 when everything came out as it should: every solve optimal or unbounded, every claim as expected; 1 when
 a solve missed its tolerance, --out was asked for and the program is unbounded, so that there is no Q, or a claim came
@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from icm.commands.demo import demo
 from icm.commands.failure import EXPECTED, complain
+from icm.commands.measure import measure
 from icm.commands.solve import solve
 from icm.commands.verify import verify
 
@@ -69,6 +70,7 @@ def options(
 
 app.command()(solve)
 app.command()(verify)
+app.command()(measure)
 app.command()(demo)
 
 

@@ -1,49 +1,22 @@
-"""A report of claims as one page: no scripts, nothing loaded from elsewhere, formulas as MathML, pictures as SVG."""
+"""A report of claims as one page, formulas as MathML, pictures as SVG."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from html import escape
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from icm.mathml import mathml
+from icm.page import captioned, document
 from icm.paths import check_output, write_bytes
 from icm.theory import Claim, Evidence, Expected, Report, Result, Rigour
 from icm.theory.evidence import upwards
 from icm.theory.report import LEFT_OUT
 from icm.verdicts import MEANING, duration, margin, outcome, pieces, replay_line, verdict
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Progress = Callable[[int, int, str], None]
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #222; --dim: #666; --line: #ddd; --page: #fff; --box: #f6f6f4;
-  --good: #087f5b; --bad: #c92a2a; --open: #b07000; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --dim: #a0a0a0; --line: #3c3c3c; --page: #1a1a1a;
-  --box: #242424; --good: #51cf9a; --bad: #ff7b7b; --open: #f0b429; } figure svg { background: #fff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif; color: var(--ink);
-  background: var(--page); }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; } h3 { font-size: 1rem; margin: 2rem 0 .3rem; }
-.dim, figcaption, caption { color: var(--dim); font-size: .9rem; } caption { text-align: left; caption-side: bottom; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.figure { white-space: nowrap; font-variant-numeric: tabular-nums; }
-.proved, .enclosed, .certified { color: var(--good); } .proved { font-weight: 600; }
-.refuted { color: var(--bad); } .inconclusive, .sampled { color: var(--open); }
-.odd { background: color-mix(in srgb, var(--bad) 14%, transparent); }
-pre { background: var(--box); padding: .6rem; overflow-x: auto; font-size: .85rem; } code { font-size: .9em; }
-figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; border-radius: 4px; }
-math { font-size: 1.05rem; overflow-x: auto; max-width: 100%; } a { color: inherit; }
-section { break-inside: avoid; } .verdict { font-weight: 600; }
-@media print { body { max-width: none; } .wide { overflow: visible; } }
-"""
 SHOWN = 400  # entries of a witness's matrices up to which they are printed
 
 
@@ -69,26 +42,21 @@ def page(report: Report, witnesses: Path, tell: Progress) -> str:
         tell(index, len(ALL), f"drawing {picture.name}")
         figure, caption = picture.draw()
         name = f"picture-{picture.name}"  # a claim may have the same name
-        figures.append(
-            f'<figure id="{name}"><h3>{escape(picture.title)}</h3>{inline_svg(figure, name)}'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
+        figures.append(captioned(figure, name, picture.title, caption))
     tell(len(ALL), len(ALL), "writing the page")
     settings = f"{report.instances} instances per claim, seed {report.seed}"
     settings += ", with instances in ball arithmetic" if report.rigorous else ""
     grades = "".join(f"<li>{escape(rigour.value)}</li>" for rigour in reversed(Rigour))
     sections = "".join(section(report.claims[r.claim], r, witnesses) for r in report.results)
     tone = "certified" if report.as_expected else "refuted"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>icm verify: {escape(verdict(report))}</title><style>{STYLE}</style></head><body>"
+    body = (
         "<h1>The isotropic curvature model: its theorems and their evidence</h1>"
         f'<p class="verdict {tone}">{escape(verdict(report))}.</p>'
         f'<p class="dim">{escape(settings)}. {escape(LEFT_OUT)}</p>'
         f"<h2>Claims</h2>{table(report)}<ul class='dim'>{grades}</ul>"
-        f"<h2>Pictures</h2>{''.join(figures)}<h2>Evidence</h2>{sections}</body></html>\n"
+        f"<h2>Pictures</h2>{''.join(figures)}<h2>Evidence</h2>{sections}"
     )
+    return document(f"icm verify: {verdict(report)}", body)
 
 
 def table(report: Report) -> str:
@@ -144,18 +112,3 @@ def piece(evidence: Evidence) -> str:
     if evidence.ties:
         text += f", {evidence.ties} of them 0 to within their error"
     return text + (f" <span class='dim'>({escape(evidence.note)})</span>" if evidence.note else "")
-
-
-def inline_svg(figure: Figure, name: str) -> str:
-    """The figure as an <svg> element for a page that holds others: its ids begin with `name`, and nothing in it refers
-    to anything outside."""
-    import matplotlib
-
-    buffer = BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue().decode()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    return re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)

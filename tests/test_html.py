@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from icm.errors import FileError
-from icm.html import inline_svg, write_html
+from icm.html import write_html
 from icm.mathml import mathml
+from icm.page import inline_svg
 from icm.theory import CLAIMS, Claim, Expected, verify
 
 VOID = {"meta", "br"}

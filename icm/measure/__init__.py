@@ -1,5 +1,8 @@
-"""What a network itself says about the model: second moments of the inputs of its layers."""
+"""What a network itself says about the model: H(r) of its layers, and second moments of their inputs."""
 
+from icm.measure.measurement import Exponent, Measurement, load, save
 from icm.measure.moments import InputMoments
+from icm.measure.remainder import curvature
+from icm.measure.steps import Step, steps
 
-__all__ = ["InputMoments"]
+__all__ = ["Exponent", "InputMoments", "Measurement", "Step", "curvature", "load", "save", "steps"]

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.parameter import UninitializedParameter
 
+from icm.networks import plain
+
 CHUNK = 2**24  # entries of unfolded patches held at a time: 64 MiB in float32
 
-# Names that wrappers put in between.
-WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+# Linear layers that their owner, nn.MultiheadAttention, multiplies by without calling them.
+WITHOUT_CALLS = (NonDynamicallyQuantizableLinear,)
 _SPATIAL = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
 
@@ -96,9 +98,7 @@ def survey(model: nn.Module) -> list[Place]:
         for name, parameter in module._parameters.items():
             if parameter is None:
                 continue
-            full = f"{path}.{name}" if path else name
-            for wrapper in WRAPPERS:
-                full = full.replace(f"{wrapper}.", "")
+            full = plain(f"{path}.{name}" if path else name)
             names.setdefault(parameter, full)
             rule = feeds(module, name)
             if isinstance(rule, str):
@@ -125,7 +125,7 @@ def feeds(module: nn.Module, name: str) -> tuple[Feed, ...] | str:
         return "it has no entries"
     if weight.is_complex():
         return f"it is {weight.dtype}, and only real inputs are measured"
-    if isinstance(module, NonDynamicallyQuantizableLinear):
+    if isinstance(module, WITHOUT_CALLS):
         return "nn.MultiheadAttention multiplies by it without calling its module, so its inputs cannot be seen"
     if isinstance(module, nn.MultiheadAttention):
         order = ("query", "key", "value")
@@ -136,7 +136,7 @@ def feeds(module: nn.Module, name: str) -> tuple[Feed, ...] | str:
         return f"it is no weight that multiplies the inputs of its {kind}"
     elif isinstance(module, nn.Linear) and weight.ndim == 2:
         return (Feed(0, "input", Rows(weight.shape[1])),)
-    elif any(parent.__name__ == "Conv1D" for parent in type(module).__mro__) and weight.ndim == 2:
+    elif is_conv1d(module) and weight.ndim == 2:
         return (Feed(0, "x", Rows(weight.shape[0])),)
     for parent, axes in _SPATIAL.items():
         if isinstance(module, parent):
@@ -144,6 +144,11 @@ def feeds(module: nn.Module, name: str) -> tuple[Feed, ...] | str:
                 return f"its convolution has {module.groups} groups, and so as many moments; only groups=1 is measured"
             return (Feed(0, "input", _patches(module, axes)),)
     return f"there is no rule for the inputs of {kind}.{name}"
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is Hugging Face's linear layer, whose weight is stored inputs × outputs."""
+    return any(parent.__name__ == "Conv1D" for parent in type(module).__mro__)
 
 
 def _patches(module: Any, axes: int) -> Patches:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -13,10 +11,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from icm.errors import DtypeError, InputError
+from icm.networks import nearest, plain
 
 Patterns = str | Sequence[str]
-
-_WRAPPERS = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(\.|$)")
 
 
 class Holder(NamedTuple):
@@ -54,22 +51,6 @@ class Owned:
         return any(fnmatchcase(name, pattern) for holder in self.holders for name in (holder.name, holder.path))
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile's and data-parallel wrappers."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        else:
-            return model
-
-
-def named_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module by every name it has, without the names of wrappers; under one name the innermost."""
-    return {_WRAPPERS.sub("", name).rstrip("."): module for name, module in model.named_modules(remove_duplicate=False)}
-
-
 def owned(model: nn.Module) -> list[Owned]:
     """Every parameter once, in the order of model.parameters().
 
@@ -79,7 +60,7 @@ def owned(model: nn.Module) -> list[Owned]:
     parameters: dict[int, nn.Parameter] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            holder = Holder(_WRAPPERS.sub("", path).rstrip("."), module, key)
+            holder = Holder(plain(path), module, key)
             if is_lazy(parameter):
                 raise InputError(f"{holder.name} has no shape yet; run one batch through the model before sorting it")
             if parameter.is_complex():
@@ -128,18 +109,3 @@ def declared(
                 )
             found.setdefault(each, (pattern, value))
     return found
-
-
-def nearest(pattern: str, names: Iterable[str], shown: int = 3) -> list[str]:
-    """The names most like the pattern, by any tail of them; of names that differ by numbers only, the first."""
-    plain = pattern.replace("*", "").strip(".")
-
-    def likeness(name: str) -> float:
-        parts = name.split(".")
-        tails = (".".join(parts[start:]) for start in range(len(parts)))
-        return max(SequenceMatcher(None, plain, tail).ratio() for tail in tails)
-
-    best: dict[str, str] = {}
-    for name in sorted(names):
-        best.setdefault(re.sub(r"\d+", "#", name), name)
-    return sorted(best.values(), key=likeness, reverse=True)[:shown]

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from icm.errors import InputError
-from icm.optim.declared import Owned, Patterns, declared, named_modules, nearest, owned, unwrapped
+from icm.networks import named_modules, nearest, unwrapped
+from icm.optim.declared import Owned, Patterns, declared, owned
 from icm.optim.heads import find_heads
 from icm.optim.layout import Layout
 from icm.optim.roles import ROLES, Role, Verdict, by_module, looks_fused, thin

@@ -1,0 +1,116 @@
+"""All remainders of one layer on one batch, and how many displacements pass through the model at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from icm.errors import InputError
+from icm.measure.directions import Draw, all_positions, eligible, example_seeds, one_position, positions_of
+from icm.measure.displacement import Base, Network
+from icm.measure.layers import Layer
+from icm.measure.memory import budget, peak
+from icm.measure.tally import Tally
+
+Positions = Literal["one", "all"]
+
+NOISE = 16.0  # roundings of the output that make the radius r₀ at which remainders are rounding alone
+
+
+class Sweep:
+    """Every displacement of one layer on one batch: tokens, directions and radii, as many at once as memory holds."""
+
+    def __init__(
+        self,
+        radii: Tensor,
+        directions: int,
+        positions: Positions,
+        tokens: int | None,
+        seed: int,
+        memory: int | str | None,
+    ):
+        self.radii, self.directions, self.positions = radii, directions, positions
+        self.tokens, self.seed, self.memory = tokens, seed, memory
+        self._lanes: dict[tuple[str, tuple[int, ...]], int] = {}
+
+    def settings(self, layers: Sequence[Layer], dtype: torch.dtype | None, random_seed: int | None) -> dict[str, Any]:
+        """What decides the numbers, for the journal."""
+        return {
+            "layers": [[x.name, x.start, x.m, x.n] for x in layers],
+            "radii": self.radii.tolist(),
+            "directions": self.directions,
+            "positions": self.positions,
+            "tokens": self.tokens,
+            "seed": self.seed,
+            "dtype": str(dtype),
+            "random_seed": random_seed,
+        }
+
+    def measure(self, network: Network, layer: Layer, batch: Any, base: Base, first: int) -> Tally:
+        """The sums of one batch whose first example has that number in the data."""
+        B, T = base.y.shape[:2]
+        seeds = example_seeds(self.seed, layer.name, first, B)
+        size = float(base.y.double().square().sum(-1).mean().sqrt())
+        noise_radius = NOISE * base.eps * (size or 1.0)
+        radii = torch.cat([self.radii, torch.tensor([noise_radius], dtype=torch.float64)]).to(base.y.device)
+        lanes = self._at_once(network, layer, batch, base)
+        R = len(radii)
+        draws, real, share = self._draws(base, seeds, max(1, lanes // R))
+        x = torch.zeros(R, len(real), self.directions, B, dtype=torch.float64)
+        linear, done = torch.zeros_like(x), [0] * len(real)
+        for draw in draws:
+            D = len(draw.delta)
+            lengths = radii.to(draw.delta.dtype).view(-1, *[1] * (draw.delta.ndim - 1))
+            parts = [
+                network.remainders(layer, batch, base, draw.delta[lane // R] * lengths[lane % R], draw.where)
+                for lane in torch.arange(D * R, device=radii.device).split(lanes)
+            ]
+            at = slice(done[draw.token], done[draw.token] + D)
+            for kept, every in zip((x, linear), zip(*parts, strict=True), strict=True):
+                kept[:, draw.token, at] = torch.cat(every).unflatten(0, (D, R)).transpose(0, 1).cpu()
+            done[draw.token] += D
+        x, linear = x * share, linear * share
+        self._check(layer, x * real[:, None])
+        sums = float(base.y.double().square().sum()), float(base.u.double().square().sum())
+        return Tally.of(x, linear, real, noise_radius, (B * T, *sums))
+
+    def _draws(self, base: Base, seeds: list[int], at_once: int) -> tuple[Iterator[Draw], Tensor, Tensor]:
+        """The displacements, which tokens are real (P, B), and what remainders are multiplied by (B,)."""
+        if self.positions == "one":
+            chosen = positions_of(base, self.tokens, seeds)
+            real = (chosen >= 0).double().T
+            return one_position(base, chosen, self.directions, seeds, at_once), real, torch.ones(len(seeds))
+        share = 1 / eligible(base.g).sum(-1).double().cpu()  # of the summed remainder, per displaced position
+        return all_positions(base, self.directions, seeds, at_once), torch.ones(1, len(seeds)), share
+
+    def _check(self, layer: Layer, x: Tensor) -> None:
+        bad = ~torch.isfinite(x)
+        if bool(bad.any()):
+            radius = float(self.radii[min(int(bad.flatten(1).any(-1).nonzero()[0]), len(self.radii) - 1)])
+            raise InputError(
+                f"the loss is not finite with {layer.name} displaced by {radius:g}; leave out radii from there on, or "
+                "compute in a wider dtype"
+            )
+
+    def _at_once(self, network: Network, layer: Layer, batch: Any, base: Base) -> int:
+        """How many displacements pass at once within the budget, from the memory of one and of two."""
+        key = layer.name, tuple(base.y.shape)
+        if key not in self._lanes:
+            most = budget(self.memory, base.y.device)
+            delta = torch.zeros(2, *base.y.shape, dtype=base.wide, device=base.y.device)
+            where = None
+            if self.positions == "one":
+                delta, where = delta[:, :, 0], torch.zeros(len(base.y), dtype=torch.long, device=base.y.device)
+            one, two = (
+                peak(lambda k=k: network.remainders(layer, batch, base, delta[:k].clone(), where)) for k in (1, 2)
+            )
+            if one > most:
+                raise InputError(
+                    f"memory={self.memory!r} is {most / 2**20:.4g} MiB, and one displaced pass at {layer.name} holds "
+                    f"{one / 2**20:.4g}; raise it, or give smaller batches"
+                )
+            self._lanes[key] = 1 if network.looped else int(1 + (most - one) // max(1, two - one))
+        return self._lanes[key]

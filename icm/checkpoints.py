@@ -85,6 +85,13 @@ def draw(
     return [part.clone() for part in windows.split(batch)]
 
 
+@torch.no_grad()
+def mean_loss(checkpoint: Checkpoint, data: Sequence[Tensor]) -> float:
+    """Nats per token on those batches."""
+    terms = [checkpoint.loss(checkpoint.model, tokens).double() for tokens in data]
+    return float(sum(x.sum() for x in terms)) / sum(x.numel() for x in terms)
+
+
 def _example(file: Path, device: str) -> Checkpoint:
     example = load_example()
     try:

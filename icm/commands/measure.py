@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from icm.errors import InputError
+
+if TYPE_CHECKING:
+    from icm.measure import Measurement
 
 
 def measure(
@@ -55,9 +59,10 @@ def measure(
     """
     import torch
 
-    from icm.checkpoints import draw, read_checkpoint
+    from icm.checkpoints import draw, mean_loss, read_checkpoint
     from icm.measure import curvature, save
     from icm.measure import steps as taken
+    from icm.measure.layers import find_layers
     from icm.measured import Measured, curvature_table, step_table, write_report
     from icm.measured import as_json as report
     from icm.paths import json_text
@@ -65,47 +70,47 @@ def measure(
 
     r = _radii(radii)
     parts = _parts(fused or [])
-    if fit not in ("tabulated", "power", "quadratic+power"):
-        raise InputError(f"--fit {fit}: choose tabulated, power or quadratic+power")
+    for option, given, known in (
+        ("--fit", fit, ("tabulated", "power", "quadratic+power")),
+        ("--positions", positions, ("one", "all")),
+    ):
+        if given not in known:
+            raise InputError(f"{option} {given}: choose one of {', '.join(known)}")
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if place.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"--device {place}: torch finds no GPU here; leave it out, or say cpu")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
+    checkpoints = [read_checkpoint(path, place) for path in models]
     settings: dict[str, Any] = {
         "positions": positions, "directions": directions, "tokens": tokens if positions == "one" else None,
         "examples": examples, "length": length, "seed": seed, "fit": fit, "dtype": "float64" if double else None,
     }  # fmt: skip
-    found = []
-    out.mkdir(parents=True, exist_ok=True)
-    for i, path in enumerate(models):
-        checkpoint = read_checkpoint(path, place)
+    how: dict[str, Any] = {
+        "directions": directions, "positions": positions, "tokens": tokens, "seed": seed, "parts": parts,
+        "dtype": torch.float64 if double else None, "memory": memory,
+    }  # fmt: skip
+    found, notes, journals = [], [], []
+    for i, checkpoint in enumerate(checkpoints):
         size = length or min(100, checkpoint.context or 100)
         data = draw(checkpoint, text or [], examples, size, batch)
         held_out = draw(checkpoint, text or [], examples, size, batch, first=examples) if steps else []
+        find_layers(checkpoint.model, layers, parts)  # before the folder is made
+        out.mkdir(parents=True, exist_ok=True)
         suffix = "" if len(models) == 1 else f"-{i + 1}"
+        journals.append(out / f"progress{suffix}.json")
+        model, loss = checkpoint.model, checkpoint.loss
         with progress_bar() as progress:
-            measured = curvature(
-                checkpoint.model, checkpoint.loss, data, layers, r, directions=directions, positions=positions,  # type: ignore[arg-type]
-                tokens=tokens, seed=seed, parts=parts, dtype=torch.float64 if double else None, memory=memory,
-                resume=out / f"progress{suffix}.json", progress=progress,
-            )  # fmt: skip
+            measured = curvature(model, loss, data, layers, r, resume=journals[-1], progress=progress, **how)
             save(measured, out / f"measurements{suffix}.json")
-            tried = (
-                taken(
-                    checkpoint.model, checkpoint.loss, data, measured, fit, held_out=held_out, parts=parts,  # type: ignore[arg-type]
-                    progress=progress,
-                )
-                if steps
-                else {}
-            )  # fmt: skip
-        with torch.no_grad():
-            mean = sum(float(checkpoint.loss(checkpoint.model, x).sum()) for x in data) / sum(
-                x[:, 1:].numel() for x in data
-            )
-        found.append(Measured(checkpoint.name, checkpoint.step, mean, measured, tried))
-        (out / f"progress{suffix}.json").unlink(missing_ok=True)
+            able, missing = _able(measured, fit)
+            notes += [f"{checkpoint.name}: no steps of {reason}" for reason in missing if steps]
+            options: dict[str, Any] = {"held_out": held_out, "parts": parts, "progress": progress}
+            tried = taken(model, loss, data, able, fit, **options) if steps and able else {}  # type: ignore[arg-type]
+        found.append(Measured(checkpoint.name, checkpoint.step, mean_loss(checkpoint, data), measured, tried))
     written = write_report(out, found, settings, from_radius, fit)
+    for journal in journals:
+        journal.unlink(missing_ok=True)
     if json:
         typer.echo(json_text(report(found, settings, from_radius)))
         return
@@ -114,6 +119,8 @@ def measure(
         screen.print(curvature_table(one, from_radius, fit))
         if one.steps:
             screen.print(step_table(one))
+    for note in notes:
+        screen.print(note, markup=False, soft_wrap=True)
     for target in written:
         screen.print(f"wrote {target}", markup=False, soft_wrap=True)
 
@@ -127,6 +134,19 @@ def _radii(text: str) -> list[float]:
     if not 0 < a < b < float("inf") or n < 2:
         raise InputError(f"--radii {text}: 0 < first < last, and two radii or more")
     return [a * (b / a) ** (i / (n - 1)) for i in range(n)]
+
+
+def _able(measured: Mapping[str, Measurement], fit: Any) -> tuple[dict[str, Measurement], list[str]]:
+    """Those that an H can be made of, and why the others cannot."""
+    able, missing = {}, []
+    for name, one in measured.items():
+        try:
+            one.fit(fit)
+        except InputError as error:
+            missing.append(str(error))
+        else:
+            able[name] = one
+    return able, missing
 
 
 def _parts(given: list[str]) -> dict[str, Any]:

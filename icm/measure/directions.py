@@ -11,6 +11,8 @@ from torch import Tensor
 
 from icm.measure.displacement import Base
 
+_TINY = torch.finfo(torch.float64).tiny
+
 
 @dataclass(frozen=True, eq=False)
 class Draw:
@@ -62,16 +64,15 @@ def all_positions(base: Base, directions: int, seeds: list[int], at_once: int) -
     m = base.y.shape[-1]
     L = torch.linalg.qr(base.u.double().mT)[1].mT  # (B, T, min(T, n))
     fit = eligible(base.g)
-    for first in range(0, directions, at_once):
-        block = range(first, min(first + at_once, directions))
-        drawn = [
-            torch.stack([torch.randn(L.shape[-1], m, generator=_generator(seed, "all", d)) for seed in seeds])
-            for d in block
-        ]
-        moved = L @ torch.stack(drawn).to(L)
+
+    def unit(d: int) -> Tensor:
+        drawn = torch.stack([torch.randn(L.shape[-1], m, generator=_generator(seed, "all", d)) for seed in seeds])
+        moved = L @ drawn.to(L)
         length = moved.norm(dim=-1, keepdim=True)
-        unit = torch.where(length > 0, moved / length.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
-        yield Draw(0, (unit * fit[..., None]).to(base.wide), None)
+        return (torch.where(length > 0, moved / length.clamp(min=_TINY), 0.0) * fit[..., None]).to(base.wide)
+
+    for first in range(0, directions, at_once):
+        yield Draw(0, torch.stack([unit(d) for d in range(first, min(first + at_once, directions))]), None)
 
 
 def example_seeds(seed: int, layer: str, first: int, count: int) -> list[int]:

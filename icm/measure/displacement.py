@@ -87,7 +87,7 @@ class Network:
             u = args[0] if args else next(iter(kwargs.values()))
             leaf = y.detach().requires_grad_()
             seen.append((leaf, u.detach()))
-            if torch.is_autocast_enabled(y.device.type):
+            if self.dtype is None and torch.is_autocast_enabled(y.device.type):
                 kinds.add(torch.get_autocast_dtype(y.device.type))
             return leaf
 
@@ -122,7 +122,7 @@ class Network:
         B = len(flat)
         part = slice(layer.start, layer.start + layer.m)
         y3, g3 = (x.detach().reshape(B, -1, y.shape[-1])[..., part] for x in (y, g))
-        kinds |= {y.dtype, terms.dtype} | ({p.dtype for p in self.model.parameters()} if self.dtype is None else set())
+        kinds |= {y.dtype} if self.dtype else {y.dtype, terms.dtype, *(p.dtype for p in self.model.parameters())}
         eps = max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
         return Base(y3, u.reshape(B, -1, u.shape[-1]), g3.double(), flat.detach(), eps)
 

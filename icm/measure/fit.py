@@ -26,7 +26,7 @@ class Fit:
     distance: float
 
 
-def fit(radii: Float[Tensor, " k"], values: Float[Tensor, " k"], kind: Kind) -> Fit:
+def fit(radii: Float[Tensor, " k"], values: Float[Tensor, " k"], kind: Kind | str) -> Fit:
     """The H of a kind nearest to values > 0 at radii > 0, argmin Σ (H(r_i)/v_i − 1)².
 
     kind: "power", c r^p, p in [1, 12]; "quadratic+power", a r² + b r^p, a, b ≥ 0; "tabulated", the convex nondecreasing

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,16 @@ class Journal:
         self._done[layer] = number + 1
         if time.monotonic() - self._written > _EVERY:
             self.write()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Written where an exception or Ctrl-C leaves."""
+        try:
+            yield
+        except BaseException:
+            if any(self._done.values()):
+                self.write()
+            raise
 
     def write(self) -> None:
         """Onto the disk, whole or not at all."""

@@ -176,7 +176,7 @@ class Measurement:
         width = self._quantile(level, float(shares)) * error
         return Exponent(value, value - width, value + width, tuple(self.radii[used].tolist()))
 
-    def fit(self, kind: Kind = "tabulated", unit_inputs: bool = False, within: bool = False) -> Fit:
+    def fit(self, kind: Kind | str = "tabulated", unit_inputs: bool = False, within: bool = False) -> Fit:
         """The convex nondecreasing H of a family nearest to the resolved means, in relative least squares, with its
         distance: the root mean square of the relative deviations.
 
@@ -193,14 +193,14 @@ class Measurement:
         """
         if not bool(self.resolved.any()):
             raise InputError(
-                f"{self.layer}: no H(r) stands clear of rounding (floor {float(self.floor.max()):.1e}); measure larger "
+                f"{self.layer}: no H(r) is positive and clear of rounding (floor {float(self.floor.max()):.1e}); measure larger "
                 "radii, or with dtype=torch.float64"
             )
         found = fit(self.radii[self.resolved], self.mean[self.resolved], kind)
         H = found.curvature + Wall(float(self.radii[self.resolved].max())) if within else found.curvature
         return Fit(H.dilate(self.input_norm) if unit_inputs else H, found.distance)
 
-    def to_curvature(self, kind: Kind = "tabulated", unit_inputs: bool = False, within: bool = False) -> Curvature:
+    def to_curvature(self, kind: Kind | str = "tabulated", unit_inputs: bool = False, within: bool = False) -> Curvature:
         """The curvature of `fit`."""
         return self.fit(kind, unit_inputs, within).curvature
 

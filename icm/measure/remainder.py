@@ -35,7 +35,7 @@ def curvature(
     radii: Any = RADII,
     *,
     directions: int = 100,
-    positions: Positions = "one",
+    positions: Positions | str = "one",
     tokens: int | None = 8,
     seed: int = 0,
     parts: Mapping[str, Parts] | None = None,
@@ -95,19 +95,20 @@ def curvature(
     eps: dict[str, float] = {}
     with _bar(progress) as tell, torch.inference_mode(False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")  # of vmap, in single operations
-        for number, batch in enumerate(data):
-            batch = widened(batch, dtype)
-            journal.check(number, batch)
-            count = 0
-            for i, layer in enumerate(chosen):
-                tell(number * len(chosen) + i, known * len(chosen), layer.name)
-                base = network.base(layer, batch, alone=number == 0)
-                count = len(base.terms)
-                eps[layer.name] = max(base.eps, eps.get(layer.name, 0.0))
-                if not journal.has(number, layer.name):
-                    measured = sweep.measure(network, layer, batch, base, first)
-                    journal.add(number, layer.name, measured)
-            first += count
+        with journal.kept():
+            for number, batch in enumerate(data):
+                batch = widened(batch, dtype)
+                journal.check(number, batch)
+                count = 0
+                for i, layer in enumerate(chosen):
+                    tell(number * len(chosen) + i, known * len(chosen), layer.name)
+                    base = network.base(layer, batch, alone=number == 0)
+                    count = len(base.terms)
+                    eps[layer.name] = max(base.eps, eps.get(layer.name, 0.0))
+                    if not journal.has(number, layer.name):
+                        measured = sweep.measure(network, layer, batch, base, first)
+                        journal.add(number, layer.name, measured)
+                first += count
         journal.end(number + 1)
     if not eps:
         raise InputError("data holds no batch; give an iterable with at least one, and not one that is used up")

@@ -20,7 +20,7 @@ from icm.measure.layers import Layer, Parts, find_layers
 from icm.measure.measurement import Measurement
 from icm.networks import unwrapped
 from icm.solvers import solve
-from icm.sphere import mean
+from icm.sphere import mean, slopes
 
 Progress = Callable[[int, int, str], None]
 
@@ -162,18 +162,20 @@ def _of_layer(trial: Trial, H: Curvature) -> list[Step]:
 
 def _best_length(H: Curvature, D: Tensor, G: Tensor, n: int) -> tuple[float, float]:
     """The t in (0, wall/‖D‖₂] that maximises t⟨D, G⟩ − E H(t‖Dζ‖), which is concave, and the maximum."""
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import brentq
 
     sigma, slope = torch.linalg.svdvals(D), float((D * G).sum())
     end = H.wall / float(sigma[0])
 
-    def loss(share: float) -> float:
-        t = share * end
-        return float(mean(H, t * sigma, n)) - t * slope
+    def rise(exponent: float) -> float:
+        return slope - float(slopes(H, end * 10**exponent * sigma, n) @ sigma)
 
-    found: Any = minimize_scalar(lambda x: loss(10**x), bounds=(-12, 0), method="bounded", options={"xatol": 1e-10})
-    share = min((10 ** float(found.x), 1.0), key=loss)
-    return share * end, -loss(share)
+    low, high = -12.0, -1e-12
+    if rise(high) >= 0:
+        t = end * 10**high
+    else:
+        t = end * 10 ** (brentq(rise, low, high, xtol=1e-15) if rise(low) > 0 else low)  # type: ignore[operator]
+    return t, t * slope - float(mean(H, t * sigma, n))
 
 
 def _tried(trial: Trial, name: str, Q: Tensor, predicted: float, polar: Tensor, gap: float = 0.0) -> Step:

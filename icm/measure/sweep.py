@@ -13,7 +13,7 @@ from icm.measure.directions import Draw, all_positions, eligible, example_seeds,
 from icm.measure.displacement import Base, Network
 from icm.measure.layers import Layer
 from icm.measure.memory import budget, peak
-from icm.measure.tally import Tally
+from icm.measure.tally import BatchSums, Tally
 
 Positions = Literal["one", "all"]
 
@@ -27,7 +27,7 @@ class Sweep:
         self,
         radii: Tensor,
         directions: int,
-        positions: Positions,
+        positions: Positions | str,
         tokens: int | None,
         seed: int,
         memory: int | str | None,
@@ -59,23 +59,24 @@ class Sweep:
         lanes = self._at_once(network, layer, batch, base)
         R = len(radii)
         draws, real, share = self._draws(base, seeds, max(1, lanes // R))
-        x = torch.zeros(R, len(real), self.directions, B, dtype=torch.float64)
-        linear, done = torch.zeros_like(x), [0] * len(real)
+        x = torch.zeros(R, self.directions, B, dtype=torch.float64)  # of one token
+        linear, done, sums = torch.zeros_like(x), 0, BatchSums(R, B)
         for draw in draws:
             D = len(draw.delta)
             lengths = radii.to(draw.delta.dtype).view(-1, *[1] * (draw.delta.ndim - 1))
             parts = [
-                network.remainders(layer, batch, base, draw.delta[lane // R] * lengths[lane % R], draw.where)
+                network.remainders(layer, batch, base, draw.delta[lane // R].mul_(lengths[lane % R]), draw.where)
                 for lane in torch.arange(D * R, device=radii.device).split(lanes)
             ]
-            at = slice(done[draw.token], done[draw.token] + D)
             for kept, every in zip((x, linear), zip(*parts, strict=True), strict=True):
-                kept[:, draw.token, at] = torch.cat(every).unflatten(0, (D, R)).transpose(0, 1).cpu()
-            done[draw.token] += D
-        x, linear = x * share, linear * share
-        self._check(layer, x * real[:, None])
-        sums = float(base.y.double().square().sum()), float(base.u.double().square().sum())
-        return Tally.of(x, linear, real, noise_radius, (B * T, *sums))
+                kept[:, done : done + D] = torch.cat(every).unflatten(0, (D, R)).transpose(0, 1).cpu() * share
+            done += D
+            if done == self.directions:
+                self._check(layer, x * real[draw.token])
+                sums.add(x, linear, real[draw.token])
+                done = 0
+        squares = float(base.y.double().square().sum()), float(base.u.double().square().sum())
+        return sums.tally(noise_radius, (B * T, *squares))
 
     def _draws(self, base: Base, seeds: list[int], at_once: int) -> tuple[Iterator[Draw], Tensor, Tensor]:
         """The displacements, which tokens are real (P, B), and what remainders are multiplied by (B,)."""
@@ -96,21 +97,27 @@ class Sweep:
             )
 
     def _at_once(self, network: Network, layer: Layer, batch: Any, base: Base) -> int:
-        """How many displacements pass at once within the budget, from the memory of one and of two."""
+        """How many displacements pass at once within the budget: by the peaks of one and of two, and then of as many
+        as these promise. A peak is convex in their number, so the line between two peaks is above those between."""
         key = layer.name, tuple(base.y.shape)
         if key not in self._lanes:
-            most = budget(self.memory, base.y.device)
-            delta = torch.zeros(2, *base.y.shape, dtype=base.wide, device=base.y.device)
-            where = None
-            if self.positions == "one":
-                delta, where = delta[:, :, 0], torch.zeros(len(base.y), dtype=torch.long, device=base.y.device)
-            one, two = (
-                peak(lambda k=k: network.remainders(layer, batch, base, delta[:k].clone(), where)) for k in (1, 2)
-            )
+            most, B = budget(self.memory, base.y.device), len(base.y)
+            shape = base.y.shape[-1:] if self.positions == "one" else base.y.shape[1:]
+            where = torch.zeros(B, dtype=torch.long, device=base.y.device) if self.positions == "one" else None
+
+            def held(lanes: int) -> int:
+                nowhere = base.y.new_zeros((), dtype=base.wide).expand(lanes, B, *shape)
+                return peak(lambda: network.remainders(layer, batch, base, nowhere.contiguous(), where))
+
+            one, two = held(1), held(2)
             if one > most:
                 raise InputError(
                     f"memory={self.memory!r} is {most / 2**20:.4g} MiB, and one displaced pass at {layer.name} holds "
                     f"{one / 2**20:.4g}; raise it, or give smaller batches"
                 )
-            self._lanes[key] = 1 if network.looped else int(1 + (most - one) // max(1, two - one))
+            lanes = min(1 + (most - one) // max(1, two - one), self.directions * (len(self.radii) + 1))
+            lanes = 1 if network.looped else lanes
+            if lanes > 2 and (every := held(lanes)) > most:
+                lanes = 1 + (most - one) * (lanes - 1) // (every - one)
+            self._lanes[key] = lanes
         return self._lanes[key]

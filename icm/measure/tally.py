@@ -67,32 +67,10 @@ class Tally:
 
         rows: the number of positions, Σ ‖y‖² and Σ ‖u‖².
         """
-        x, linear, real = x.double().cpu(), linear.double().cpu(), real.double().cpu()
-        directions = x.shape[2]
-        x, linear = x * real[:, None], linear * real[:, None]
-        S, n = x.sum((1, 2)), real.sum(0) * directions
-        count, positions = n.sum(), torch.tensor(float(rows[0]), dtype=torch.float64)
-        return cls(
-            weight=count,
-            weight2=n.square().sum(),
-            weight3=n.pow(3).sum(),
-            examples=(n > 0).double().sum(),
-            total=S.sum(-1),
-            mixed=S @ n,
-            mixed2=S @ n.square(),
-            outer=S @ S.T,
-            squared=S.square() @ n,
-            cubed=S.pow(3).sum(-1),
-            square=x.square().sum((1, 2, 3)),
-            token=(x.sum(2).square() / directions).sum((1, 2)),
-            tokens=real.sum(),
-            negative=(x < 0).double().sum((1, 2, 3)),
-            linear=linear.square().sum((1, 2, 3)),
-            noise_radius=count * noise_radius,
-            outputs=torch.tensor(rows[1], dtype=torch.float64),
-            inputs=torch.tensor(rows[2], dtype=torch.float64),
-            rows=positions,
-        )
+        sums = BatchSums(x.shape[0], x.shape[3])
+        for each, terms, kept in zip(x.unbind(1), linear.unbind(1), real, strict=True):
+            sums.add(each, terms, kept)
+        return sums.tally(noise_radius, rows)
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
@@ -143,6 +121,63 @@ class Tally:
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Tally:
         return cls(**{f.name: torch.tensor(kept[f.name], dtype=torch.float64) for f in fields(cls)})
+
+
+class BatchSums:
+    """What `Tally.of` makes of a batch, token by token: memory for the remainders of one."""
+
+    def __init__(self, radii: int, examples: int):
+        self._S = torch.zeros(radii, examples, dtype=torch.float64)
+        self._n = torch.zeros(examples, dtype=torch.float64)
+        self._per_radius = {
+            name: torch.zeros(radii, dtype=torch.float64) for name in ("square", "token", "negative", "linear")
+        }
+        self._tokens = 0.0
+
+    def add(
+        self,
+        x: Float[Tensor, "radii directions examples"],
+        linear: Float[Tensor, "radii directions examples"],
+        real: Float[Tensor, " examples"],
+    ) -> None:
+        """One token of each example, of those that are `real` (1 or 0)."""
+        x, linear, real = x.double().cpu(), linear.double().cpu(), real.double().cpu()
+        directions = x.shape[1]
+        x, linear = x * real, linear * real
+        S = x.sum(1)
+        self._S += S
+        self._n += real * directions
+        self._tokens += float(real.sum())
+        for name, value in (
+            ("square", x.square().sum((1, 2))),
+            ("token", (S.square() / directions).sum(1)),
+            ("negative", (x < 0).double().sum((1, 2))),
+            ("linear", linear.square().sum((1, 2))),
+        ):
+            self._per_radius[name] += value
+
+    def tally(self, noise_radius: float, rows: tuple[int, float, float]) -> Tally:
+        """The sums over this batch's examples."""
+        S, n = self._S, self._n
+        positions, outputs, inputs = (torch.tensor(float(x), dtype=torch.float64) for x in rows)
+        return Tally(
+            weight=n.sum(),
+            weight2=n.square().sum(),
+            weight3=n.pow(3).sum(),
+            examples=(n > 0).double().sum(),
+            total=S.sum(-1),
+            mixed=S @ n,
+            mixed2=S @ n.square(),
+            outer=S @ S.T,
+            squared=S.square() @ n,
+            cubed=S.pow(3).sum(-1),
+            tokens=torch.tensor(self._tokens, dtype=torch.float64),
+            noise_radius=n.sum() * noise_radius,
+            outputs=outputs,
+            inputs=inputs,
+            rows=positions,
+            **self._per_radius,
+        )
 
 
 _PER_RADIUS = ("total", "mixed", "mixed2", "squared", "cubed", "square", "token", "negative", "linear")

@@ -105,7 +105,8 @@ def plot_change(
     for axes in (left, right):
         axes.set_xlabel("training step")
         dress(axes)
-    figure.legend(loc="outside lower center", ncols=2 if len(layers) > 3 else 1, frameon=False, fontsize=8.5)
+    if left.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=2 if len(layers) > 3 else 1, frameon=False, fontsize=8.5)
     if target is not None:
         save(figure, target)
     return figure

@@ -29,6 +29,7 @@ RUN = [
     "docs/claims.md",
     "docs/recipes.md",
     "docs/training.md",
+    "docs/measuring.md",
 ]  # their ```python; the ```py of recipes is run by test_recipes.py
 NOISE = 1e-6  # numbers below are rounding: they differ between machines, and only their smallness is compared
 
@@ -149,10 +150,13 @@ def test_the_api_page_names_everything():
     page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     errors = [name for name, value in vars(icm.errors).items() if isinstance(value, type) and value.__module__ ==
               "icm.errors"]  # fmt: skip
-    attributes = [field.name for kind in (icm.Solution, icm.Comparison, Summary) for field in fields(kind)]
+    kinds = icm.Solution, icm.Comparison, Summary, icm.measure.Measurement, icm.measure.Step
+    attributes = [field.name for kind in kinds for field in fields(kind)]
     names = [
         *icm.__all__,
         *icm.maps.__all__,
+        *icm.measure.__all__,
+        *icm.optim.__all__,
         *icm.sphere.__all__,
         *icm.solvers.__all__,
         *icm.theory.__all__,

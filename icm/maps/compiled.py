@@ -23,7 +23,21 @@ from icm.maps.statistics import Spectrum, representatives
 
 # Degrees of the factors, tried in this order; 2, 3 and 4 products for degrees 3, 5 and 9.
 LADDER: tuple[tuple[int, ...], ...] = (
-    *((3,), (5,), (9,), (5, 5), (3, 9), (9, 9), (5,) * 3, (5, 9, 9), (5,) * 4, (9,) * 3, (5,) * 5, (5, 9, 9, 9)),
+    *(
+        (3,),
+        (5,),
+        (9,),
+        (3, 5),
+        (5, 5),
+        (3, 9),
+        (9, 9),
+        (5,) * 3,
+        (5, 9, 9),
+        (5,) * 4,
+        (9,) * 3,
+        (5,) * 5,
+        (5, 9, 9, 9),
+    ),
     *((5,) * 6, (9,) * 5, (5,) * 8, (9,) * 6, (5,) * 10, (9,) * 8, (5,) * 12, (9,) * 10),
 )
 FLAT_LADDER = tuple((5,) * count for count in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15))  # quintics lift most per product
@@ -112,10 +126,10 @@ def compile_map(
     """
     tol, precisions = demand.tol, demand.precisions
     top, length = float(spectrum.top), float(phi(phi.top))
-    domain = top * demand.margin
+    domain, wanted = top * demand.margin, phi(spectrum.g) / length
 
     def judged(candidates: Iterable[Composition], domain: float = domain) -> list[Compiled]:
-        return _judged(candidates, phi, spectrum, demand, domain, unsure)
+        return _judged(candidates, phi, spectrum, demand, domain, unsure, length, wanted)
 
     ladder = demand.flat_ladder if flat else demand.ladder
     found: list[Compiled] = []
@@ -131,7 +145,7 @@ def compile_map(
         if good := _good(found, tol, start.precision):
             return good
         best = min(found, key=lambda one: one.error.total)
-        if tol < best.error.total <= _AS_GOOD * start.error.total:
+        if tol < start.error.total and best.error.total <= _AS_GOOD * start.error.total:
             return best  # tol was out of reach then, and is now
     # The smallest singular value, to a digit, so that polar maps are found among those already made.
     smallest = float(f"{min(max(float(spectrum.g[-1]) / domain, 1e-5), 0.5):.0e}")
@@ -153,14 +167,20 @@ def compile_map(
 
 
 def _judged(
-    candidates: Iterable[Composition], phi: ScalarMap, spectrum: Spectrum, demand: Demand, domain: float, unsure: float
+    candidates: Iterable[Composition],
+    phi: ScalarMap,
+    spectrum: Spectrum,
+    demand: Demand,
+    domain: float,
+    unsure: float,
+    length: float,
+    wanted: Tensor,
 ) -> list[Compiled]:
-    """The nearest of the candidates to φ, in every precision allowed. Its share `fit` is a bound unless it is above
-    tol: then what p misses on the spectrum as it is known will do."""
-    length = float(phi(phi.top))
-    x, wanted = spectrum.g / domain, phi(spectrum.g) / length
-    p = min(candidates, key=lambda p: _miss(p(x), wanted))
-    fit = _miss(p(x), wanted) / float(wanted.norm())
+    """The nearest of the candidates to φ, `wanted` on the spectrum, in every precision allowed. Its share `fit` is a
+    bound unless it is above tol: then what p misses on the spectrum as it is known will do."""
+    x = spectrum.g / domain
+    missed, p = min(((_miss(p(x), wanted), p) for p in candidates), key=lambda one: one[0])
+    fit = missed / float(wanted.norm())
     fit = fit if fit > demand.tol else fit_error(p, phi, domain, spectrum)
     found = []
     for precision in demand.precisions:
@@ -244,6 +264,8 @@ def _lengthened(found: Sequence[Compiled], degrees: tuple[int, ...]) -> list[Com
 def _starts(degrees: tuple[int, ...], smallest: float) -> list[Composition]:
     """Near the identity, steeper, and polar from several lower ends on, the smallest singular value among them."""
     terms = [(degree + 1) // 2 for degree in degrees]
+    if len(degrees) == 1:
+        return [Composition(((1.0, *(0.0,) * (terms[0] - 1)),))]  # linear in its coefficients: one start finds the best
     straight = [
         Composition(tuple((slope, 1 - slope, *(0.0,) * (count - 2)) for count in terms)) for slope in (1.0, 1.2, 1.5)
     ]

@@ -18,6 +18,7 @@ from icm.maps.statistics import Spectrum, representatives
 
 # Shares of the interval that a singular value may lie in, where φ and p are compared: one that begins at 0 is long.
 _INSIDE = torch.cat([torch.zeros(1), torch.logspace(-12, -1, 23), torch.linspace(0.2, 1, 9)]).double()
+_NARROW, _FEW_INSIDE = 0.2, torch.linspace(0, 1, 5).double()  # relative width of intervals where few will do
 _SAFETY, _FEW = (
     3.0,
     32.0,
@@ -55,10 +56,15 @@ def fit_error(p: Composition, phi: ScalarMap, domain: float, spectrum: Spectrum)
     if spectrum.tau is None:
         unit = (spectrum.top / domain) ** 2 * spectrum.slack
         low, high = (x.square() - unit).clamp(min=0).sqrt(), (x.square() + unit).sqrt().clamp(max=1.0)
-        cells = low[:, None] + (high - low)[:, None] * _INSIDE
-        wanted = phi(domain * cells) / length
-        miss = (p(cells) - wanted).abs().amax(-1)
-        return float(miss.norm()) / size
+        narrow = high - low < _NARROW * low
+        few, many = (
+            low[rows, None] + (high - low)[rows, None] * places
+            for rows, places in ((narrow, _FEW_INSIDE), (~narrow, _INSIDE))
+        )
+        cells = torch.cat([few.flatten(), many.flatten()])
+        miss = (p(cells) - phi(domain * cells) / length).abs()
+        parts = miss[: few.numel()].view_as(few), miss[few.numel() :].view_as(many)
+        return float(torch.cat([part.amax(-1) for part in parts]).norm()) / size
     places = torch.linspace(0, 1, 513, dtype=torch.float64).square()
     cells = torch.lerp(places[:-1, None], places[1:, None], torch.linspace(0, 1, 5, dtype=torch.float64))
     share = float(spectrum.top / domain)
@@ -77,7 +83,6 @@ def rounding_error(p: Composition, domain: float, spectrum: Spectrum, precision:
     return expected_rounding(p, x, precision, aspect, torch.from_numpy(weights), _SAFETY + _FEW / len(spectrum.g))
 
 
-def spread(phi: ScalarMap, other: ScalarMap, g: Tensor) -> float:
-    """‖φ(g) − φ̃(g)‖/‖φ(g)‖ for two φ and the same g."""
-    mine = phi(g)
-    return float((mine - other(g)).norm() / mine.norm().clamp(min=1e-300))
+def spread(sigma: Tensor, other: ScalarMap, g: Tensor) -> float:
+    """‖σ − φ̃(g)‖/‖σ‖ for σ = φ(g) and another φ̃."""
+    return float((sigma - other(g)).norm() / sigma.norm().clamp(min=1e-300))

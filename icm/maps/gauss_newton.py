@@ -180,7 +180,8 @@ class _Model:
 
     def __init__(self, x: Array, y: Array, q: list[int], monotone: bool, lower: float, weights: Array | None = None):
         self.x, self.q, self.monotone, self.weights = x, q, monotone, weights
-        self.cuts = list(itertools.accumulate(d + 1 for d in q))[:-1]
+        ends = list(itertools.accumulate(d + 1 for d in q))
+        self.spans = [slice(end - d - 1, end) for end, d in zip(ends, q, strict=True)]
         below, above = int(np.searchsorted(x, lower)), int(np.searchsorted(x, 1.0, "right"))
         self.low, self.high = y.copy(), y.copy()
         self.low[:below], self.high[:below] = 0.0, y[min(below, len(y) - 1)]
@@ -234,7 +235,7 @@ class _Model:
 
     def _expand(self, theta: Array) -> tuple[list[Array], list[Array] | None]:
         """The factors' coefficients, and their derivatives with respect to h where θ is that."""
-        parts = np.split(theta, self.cuts)
+        parts = [theta[span] for span in self.spans]
         if not self.monotone:
             return parts, None
         pairs = [square(h, t + 1 < len(parts)) for t, h in enumerate(parts)]
@@ -271,10 +272,10 @@ def _descend(model: _Model, theta: Array, power: int, damping: float, rounds: in
         else:
             break
         gain, theta, value, damping = 1 - after / value, moved, after, max(damping / 6, 1e-10)
-        v, J = model.jacobian(theta)
-        r = model.residual(v)
         if gain < 1e-3:
             break
+        v, J = model.jacobian(theta)
+        r = model.residual(v)
     return theta, damping
 
 

@@ -5,6 +5,7 @@ R = XXᵀ is kept 1/unit times larger than what the polynomials take, for number
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from icm.maps.symmetric import Products, scaled, weighted_sum
 Factor = Sequence[Any]
 """(c_0, …, c_q) as numbers, or (None, d_1, …, d_q) as tensors for 1 + Σ d_i R^i, see `deferred`; (c,) multiplies by c,
 a number or a tensor."""
+
+_LEAST = 1e-6  # |c_0| and |c_1| that may be divided by
 
 
 def iterated(
@@ -35,6 +38,36 @@ def iterated(
         if start < len(factors) - 1 and len(factors[start]) == 1:
             X, start = multiply.stored((X * factors[start][0]).to(X.dtype)), start + 1
     return X * factors[start][0] if start < len(factors) else X
+
+
+def settled(factors: Sequence[Factor]) -> float | None:
+    """Π c_0 where `carried` takes these factors: cubics and quintics in numbers of an ordinary size. None elsewhere."""
+    share = 1.0
+    for c in factors:
+        if not (2 <= len(c) <= 3 and all(isinstance(x, float) for x in c) and min(map(abs, c[:2])) > _LEAST):
+            return None
+        share *= c[0]
+    return share if _LEAST < abs(share) < 1 / _LEAST else None
+
+
+def carried(X: Tensor, factors: Sequence[Factor], share: float, multiply: Products) -> Tensor:
+    """The factors one by one, in 16 bits on a CPU, on share · X, share = Π c_0, with no β but ±1: for every new β, but
+    not for a new α, the library underneath prepares a product anew, six times as long as one takes.
+
+    With Y = X · Π c_0 over the factors that are left, and R = |c_1| XXᵀ by its own α, X ← c_0 X + (c_1/|c_1| R +
+    c_2/c_1² R²) X is Y ← Y + SY/c_0. Roundings are those of X.
+    """
+    inside = share**-2
+    for c in factors:
+        if len(c) == 2:
+            X = multiply(multiply.symmetric(X, X.mT), X, X, alpha=c[1] * inside / c[0])
+        else:
+            empty = X.new_empty(*X.shape[:-1], X.shape[-2])
+            R = multiply.symmetric(X, X.mT, empty, beta=0.0, alpha=abs(c[1]) * inside)
+            S = multiply.symmetric(R, R, R, beta=math.copysign(1.0, c[1]), alpha=c[2] / c[1] ** 2)
+            X = multiply(S, X, X, alpha=1 / c[0])
+        inside *= c[0] ** 2
+    return X
 
 
 def growths(factors: Sequence[Factor]) -> list[float | None]:

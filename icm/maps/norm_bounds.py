@@ -17,6 +17,7 @@ from icm.errors import DtypeError, InputError
 from icm.maps.symmetric import cuda_products
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+_SMALLEST, _LARGEST = 1e-4, 1e4  # lengths of rows whose squares and products stay far inside float32
 
 
 def bound(G: Float[Tensor, "*b m n"], products: int = 0) -> Float[Tensor, "*b"]:
@@ -84,32 +85,40 @@ def lower_bound(G: Float[Tensor, "*b m n"], steps: int = 8, seed: int = 0) -> Fl
 
 
 def probe(
-    G: Float[Tensor, "*b m n"], v: Float[Tensor, "*b n 1"]
+    G: Float[Tensor, "*b m n"], v: Float[Tensor, "*b n 1"], steps: int = 1
 ) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b n 1"]]:
     """A number (…), float64, that ‖G‖₂ exceeds but for rounding, and a v that finds a larger one next time.
 
     The largest of the rows' lengths and ‖GᵀGv‖/‖Gv‖ ≥ ‖Gv‖/‖v‖; the next v is GᵀGv, over its largest entry, with a
-    tenth of the longest row mixed in, so that a new direction is found too. For a stream of G that drifts, one call
-    each: two products with vectors. NaN where G has one.
+    tenth of the longest row mixed in, so that a new direction is found too; so many `steps` of that. For a stream of G
+    that drifts, one call each: two products with vectors per step. NaN where G has one.
     """
-    X, shrink = _normalised(G)
-    rows = torch.linalg.vector_norm(X, dim=-1)
-    longest, at = rows.max(-1)
-    w = X @ v
-    back = X.mT @ w
-    along = torch.linalg.vector_norm(back, dim=(-2, -1)) / torch.linalg.vector_norm(w, dim=(-2, -1)).clamp(min=1e-30)
+    X, shrink, lengths = G.detach(), None, None
+    if G.dtype == torch.float32 and G.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Mostly G is of a size whose fourth power is a number, and no pass is needed to make it so.
+        lengths = torch.linalg.vector_norm(X, dim=-1)
+        largest = lengths.amax(-1)
+        if not bool(((largest > _SMALLEST) & (largest < _LARGEST)).all()):
+            lengths = None
+    if lengths is None:
+        X, shrink = _normalised(G)
+        lengths = torch.linalg.vector_norm(X, dim=-1)
+    longest, at = lengths.max(-1)
     row = X.gather(-2, at[..., None, None].expand(*X.shape[:-2], 1, X.shape[-1])).mT
-    back = back / back.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
-    back = back + 0.1 * row / row.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
-    return torch.maximum(longest, along).double() / shrink.double(), back
+    row = 0.1 * row / row.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30)
+    for _ in range(steps):
+        w = X @ v
+        v = X.mT @ w
+        along = torch.linalg.vector_norm(v, dim=(-2, -1)) / torch.linalg.vector_norm(w, dim=(-2, -1)).clamp(min=1e-30)
+        longest = torch.maximum(longest, along)
+        v = v / v.abs().amax((-2, -1), keepdim=True).clamp(min=1e-30) + row
+    return longest.double() if shrink is None else longest.double() / shrink.double(), v
 
 
 def leading(G: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b n 1"]:
     """A v for `probe`, near the direction of the largest singular value, by a few products with G."""
     v = torch.ones_like(G[..., :1, :].mT, dtype=torch.float64 if G.dtype == torch.float64 else torch.float32)
-    for _ in range(6):
-        v = probe(G, v)[1]
-    return v
+    return probe(G, v, 6)[1]
 
 
 def power_of_two(exponent: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

@@ -195,5 +195,5 @@ def _compile(one: Spectrum, answers: Answers, i: int, demand: Demand, start: Com
         return None
     phi = from_spectrum(one.g, sigma, flat)
     # What φ owes to the spectrum it was solved for: how far that of another, at the edge of what is known, is from it.
-    unsure = spread(phi, from_spectrum(one.other, other, flat), one.g) if bool((other > 0).any()) else 1.0
+    unsure = spread(sigma, from_spectrum(one.other, other, flat), one.g) if bool((other > 0).any()) else 1.0
     return compile_map(phi, one, demand, start, flat, unsure + float(answers.moved[i]))

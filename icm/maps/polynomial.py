@@ -38,7 +38,7 @@ from torch import Tensor
 
 from icm.errors import DtypeError, InputError
 from icm.maps.composition import Composition
-from icm.maps.iteration import Factor, deferred, growths, iterated
+from icm.maps.iteration import Factor, carried, deferred, growths, iterated, settled
 from icm.maps.norm_bounds import shrinkage
 from icm.maps.routes import Name, Route, choose
 from icm.maps.symmetric import Products, cuda_products
@@ -174,9 +174,14 @@ def _applied(
     multiply = Products(plan.panels, half=kind == torch.float16 and device == "cpu")
     sizes = _sizes(None if scale == "gram" else scale, G, kind)
     tall, unit = G.shape[-2] > G.shape[-1], lift**-2
+    plain = kind == torch.bfloat16 and device == "cpu" and not traced and scale != "gram"
+    whole = settled(candidates[-1]) if plain and max(plan.segments, default=0) == 1 else None
 
     def mapped(X: Tensor, size: Tensor | None) -> Tensor:
         X = X.mT if tall else X
+        if whole is not None:
+            X = carried(_normalised(X, size, kind, lift * whole, traced), candidates[-1], whole, multiply)
+            return X.mT if tall else X
         if scale != "gram":
             X = multiply.stored(_normalised(X, size, kind, lift, traced))
             X = iterated(X, candidates[-1], plan.segments, multiply, unit)

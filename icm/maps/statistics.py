@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -92,13 +93,15 @@ def spectrum(
     return Spectrum(*(part.reshape(batch + part.shape[1:]) for part in parts))
 
 
+@functools.lru_cache(maxsize=64)
 def representatives(k: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices into k descending numbers, about `count`, and how many of them each stands for: some spread evenly, some
     dense among the largest, of which every one may matter."""
     even = np.linspace(0, k - 1, min(k, 2 * count // 3))
     dense = np.geomspace(1, k, min(k, count - len(even))) - 1
     index = np.unique(np.concatenate([even, dense]).round().astype(np.int64))
-    return index, np.diff(np.concatenate([[-0.5], (index[1:] + index[:-1]) / 2, [k - 0.5]]))
+    counts = np.diff(np.concatenate([[-0.5], (index[1:] + index[:-1]) / 2, [k - 0.5]]))
+    return index, counts
 
 
 def _largest(A: Tensor, eps: float, k: int) -> Tensor:

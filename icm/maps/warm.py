@@ -19,6 +19,7 @@ from icm.sphere import expect, uses_rule
 _STEPS = 4  # beyond which the neighbour was none
 _SHARE = 0.1  # of tol that the last step may be
 _FALL = 0.5  # by which each step is shorter than the one before it
+_ACCURACY = 1e-4  # of tol that the expectations may be off by
 _DAMPING = 0.03  # of ‖g − ∇f‖/‖σ‖, added to the diagonal for H that is linear on all of the law
 
 
@@ -52,7 +53,7 @@ def solve_near(g: Tensor, other: Tensor, dim: int, H: Curvature, tol: float, nea
         if not len(rows):
             break
         wanted = g[rows]
-        here = _local(H, sigma, wanted, dim)
+        here = _local(H, sigma, wanted, dim, _ACCURACY * tol)
         top = torch.full_like(last, H.wall)
         domain = Domain(torch.full_like(last, torch.inf), top if H.wall < torch.inf else None)
         free = domain.free(wanted - here.gradient, sigma)
@@ -71,9 +72,9 @@ def solve_near(g: Tensor, other: Tensor, dim: int, H: Curvature, tol: float, nea
     return result
 
 
-def _local(H: Curvature, sigma: Tensor, g: Tensor, dim: int) -> Local:
+def _local(H: Curvature, sigma: Tensor, g: Tensor, dim: int, accuracy: float) -> Local:
     """E H(‖Qζ‖) near σ (B, k), up to second order."""
-    e = expect(H, sigma, dim, estimate=False)
+    e = expect(H, sigma, dim, estimate=False, accuracy=accuracy)
     diagonal = e.stiffness
     if H.hinges:
         diagonal = diagonal + _DAMPING * ((g - e.slopes).norm(dim=-1) / sigma.norm(dim=-1))[:, None]

@@ -27,10 +27,11 @@ Matrices = Sequence[Tensor]  # of one shape, dtype and device
 
 MARGIN = 1.2  # of ‖G‖₂ at the last refresh, relative to ‖G‖_F, up to which a map holds
 _WITHIN = 0.9  # of that, for a probe of ‖G‖₂, which falls short of it
+_SURELY = 0.97  # of that, for a probe with many steps
 _SHRUNK = 0.25 / MARGIN  # of it, below which φ was solved for quite another G
 _FINE = 5e-3  # errors asked for below this need the singular values in float64
 _NODES = 48  # of a φ that is remembered
-_PROBES = 3  # of ‖X‖₂ in every step, each from where the last one ended
+_PROBES, _MORE = 3, 12  # steps of a probe of ‖X‖₂, which begins where the last one ended, and where it is close
 _LONGER = 1.5  # times ‖Q‖_F at the refresh: more is no answer
 
 
@@ -136,12 +137,13 @@ def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple
     found = _merged(known, new, _solved(X, sizes, wish, memories, new))
     Q = _applied(X, sizes, found, wish) if looks else _at_once(torch.stack(list(X)), sizes, found, wish)
     if looks:
-        again = [i for i in _wrong(Q, found) if i not in new]
-        if again:
+        wrong = _wrong(Q, found)
+        if again := [i for i in wrong if i not in new]:
             found = _merged(found, again, _solved(X, sizes, wish, [None] * len(found), again))
             for i in again:
                 Q[i] = _applied([X[i]], [sizes[i]], [found[i]], wish)[0]
-        for i in _wrong(Q, found):  # a map that does not even fit the matrix it was made for
+            wrong = _wrong(Q, found)
+        for i in wrong:  # a map that does not even fit the matrix it was made for
             Q[i] = exact([X[i]], wish.H, wish.units)[0].to(Q[i].dtype)
     return Q, [replace(one, age=one.age + 1) for one in found]
 
@@ -170,13 +172,15 @@ def _fitting(X: Tensor, size: Tensor, memory: Memory, wish: Wish) -> Memory | No
     """The memory with a new probe, None where its map is not for this X."""
     if float(size) == 0:
         return memory  # whose map makes 0 of it
-    v, longest = leading(X) if memory.probe is None else memory.probe, torch.zeros(())
-    for _ in range(_PROBES):
-        longest, v = probe(X, v)
     if memory.map is None:
         return memory if memory.size > 0 else None  # Q stays 0
-    share = float(longest / memory.scale(size, wish.units))
-    fits = _SHRUNK <= share <= _WITHIN  # and not where NaN
+    longest, v = probe(X, leading(X) if memory.probe is None else memory.probe, _PROBES)
+    reach = float(memory.scale(size, wish.units))
+    share = float(longest) / reach
+    if _WITHIN < share <= _SURELY:
+        longest, v = probe(X, v, _MORE)
+        share = float(longest) / reach
+    fits = _SHRUNK <= share <= _SURELY  # and not where NaN
     return replace(memory, probe=v) if fits else None
 
 
@@ -186,22 +190,25 @@ def _solved(
     """Those rows solved anew, from the maps that were there."""
     if not rows:
         return []
-    G, at = torch.stack([X[i] for i in rows]), list(rows)
+    G, at, old = torch.stack([X[i] for i in rows]), list(rows), [before[i] for i in rows]
     m, n = G.shape[-2:]
     known = spectrum(G, dtype=torch.float64 if wish.tol < _FINE else torch.float32)
     unit = _positive(known.g.sum(-1)) if wish.units == "relative" else torch.ones_like(known.top)
     known = Spectrum(known.g / unit[:, None], known.top / unit, known.slack, known.other / unit[:, None], known.tau)
     demand = Demand(wish.tol, (wish.precision,), MARGIN, wish.products, aspect=max(m, n) / min(m, n))
-    starts = [one.map if (one := before[i]) else None for i in rows]
+    starts = [one.map if one else None for one in old]
     made = plan_spectrum(known, m, n, wish.H, demand, starts)
     if not bool(torch.isfinite(made.answers.sigma).all()):
         raise SolveError(_unbounded(wish.H))
     found = zip(made.compiled, (sizes[at].cpu() / unit).tolist(), made.length.tolist(), strict=True)
-    # What was 0 is solved at the next step again: nothing is known of it.
-    ages = [0 if size > 0 else wish.refresh for size in sizes[at].tolist()]
+    # What was 0 is solved at the next step again: nothing is known of it. What was not due is, when it would have been:
+    # many are solved together for less.
+    ages = [0 if one is None or one.due(wish) else one.age for one in old]
+    ages = [age if size > 0 else wish.refresh for age, size in zip(ages, sizes[at].tolist(), strict=True)]
+    probes = [one.probe if one else None for one in old]
     return [
-        Memory(wish.H, None if map is None else _lean(map), size, length, age)
-        for (map, size, length), age in zip(found, ages, strict=True)
+        Memory(wish.H, None if map is None else _lean(map), size, length, age, v)
+        for (map, size, length), age, v in zip(found, ages, probes, strict=True)
     ]
 
 

@@ -19,6 +19,7 @@ As ½(r−c)₊² = ½(s−u)₊ − c(r−c)₊, a jump of H'' costs no more: �
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Literal
 
@@ -58,11 +59,13 @@ def hinges(
     radius: Float[Tensor, " rows"],
     shape: Shape,
     step: float = 0.25,
+    accuracy: float = 0.0,
 ) -> Moments:
     """E h(s), w_i = E[ψ(s)ζ_i²] and w'(λ_i) for h = (s−u)₊ ("hinge"), (√s−c)₊ ("kink") or ½(√s−c)₊² ("rise"), at rows
     of d_i = λ_i − u, u = c², c = `radius`, each d_i standing for `multiplicity` coordinates.
 
-    Every row needs min d < 0 < max d. For "hinge" w_i summed over all coordinates is P(s > u).
+    Every row needs min d < 0 < max d. For "hinge" w_i summed over all coordinates is P(s > u). `accuracy`: a relative
+    error of values and weights that will do, 0 for rounding alone.
     """
     n = float(multiplicity.sum())
     value, weight, bend = d.new_empty(len(d)), torch.empty_like(d), torch.empty_like(d)
@@ -75,14 +78,14 @@ def hinges(
             if shape == "hinge":
                 psi = torch.full_like(inverse, 1 / n)
             else:
-                F, rest = _kink_kernel(inverse / (2 * c[rows].square()), n)
+                F, rest = _kink_kernel(inverse / (2 * c[rows].square()), n, accuracy)
                 psi = F / (2 * n * c[rows]) if shape == "kink" else rest / (2 * n)
             return psi * inverse.square(), psi * inverse, 2 * psi
 
         growth: Tensor | float = 0.0
         if shape == "kink" and path.start is not None:
             growth = (1 / (2 * c.square() * path.start)).squeeze(-1).log1p() / 2  # F rises like √τ, to 1
-        value[part], weight[part], bend[part] = integrate(path, kernel, step, growth)
+        value[part], weight[part], bend[part] = integrate(path, kernel, step, growth, accuracy)
     return Moments(value, weight, bend)
 
 
@@ -90,12 +93,14 @@ def _rows(d: Tensor) -> int:
     return max(1, (2**22 if d.is_cuda else _PART) // d.shape[1])
 
 
-def _kink_kernel(x: Tensor, n: float) -> tuple[Tensor, Tensor]:
+def _kink_kernel(x: Tensor, n: float, accuracy: float = 0.0) -> tuple[Tensor, Tensor]:
     """F and 1 − F at complex x = 1/(2c²τ)."""
     V = (1 + x).sqrt()
     rho = x / (V + 1).square()
     if n > _JACOBI:
-        S, T = _series(rho, n, int(4.6 * n**0.5) + 4)
+        # c_j ≈ e^{−2j²/n} and |ρ| < 1
+        digits = 4.6 if accuracy <= 0 else min(4.6, math.sqrt(-math.log(accuracy) / 2))
+        S, T = _series(rho, n, int(digits * n**0.5) + 4)
     else:
         p, w = (torch.as_tensor(a, device=x.device) for a in _jacobi(int(n)))
         log = torch.log(1 + rho.unsqueeze(-1) * p)

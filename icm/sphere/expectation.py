@@ -63,13 +63,15 @@ def expect(
     level: int = 0,
     estimate: bool = True,
     low: Float[Tensor, "*batch k"] | None = None,
+    accuracy: float = 0.0,
 ) -> Expectation:
     """E H(‖Qζ‖), its slopes and second derivatives for sigma (…, k) ≥ 0, float64, in any order.
 
     `level` refines the general rule, which integrates Custom curvatures; above 0, `estimate` adds its error, from
     the level below, to `error`. `low` holds digits of sigma below its rounding, which decide the law near a kink. At
     σ = 0 the slopes are 0, a subgradient, and where all n singular values lie on a kink they are those to its left.
-    Beyond a wall the value is infinite, and the slopes are those of H without it.
+    Beyond a wall the value is infinite, and the slopes are those of H without it. `accuracy`: a relative error of
+    hinges that will do, as Newton's steps need no more digits than what is asked of their end; 0 for rounding alone.
     """
     batch, k = sigma.shape[:-1], sigma.shape[-1]
     sigma = sigma.reshape(-1, k)
@@ -85,7 +87,7 @@ def expect(
             total, error = total + moments, torch.maximum(error, part_error)
     if terms := tuple(term for term in H.hinges if term[1:] != (0.0, 0.0)):
         low = None if low is None else low.reshape(-1, k)
-        moments, part_error = piecewise(terms, sigma, low, x, size.where(alive, torch.ones_like(size)), dim)
+        moments, part_error = piecewise(terms, sigma, low, x, size.where(alive, torch.ones_like(size)), dim, accuracy)
         total, error = total + moments, torch.maximum(error, part_error)
     value = total.value.masked_fill(size > H.wall, math.inf)
     zero = torch.zeros((), dtype=sigma.dtype, device=sigma.device)

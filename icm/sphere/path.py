@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_FALL = 38.0  # the path ends where the integrand is e^{−38} of its value at the saddle
+_FALL = 38.0  # the path ends where the integrand is e^{−38} of its value at the saddle, at most
+_ROUGH = 5.0  # and where less is asked for, e^{−5} times that
 _REACH = 300.0  # largest |x| of the path; sinh² must stay finite
 _STEP = 0.25  # first trapezoid step
 
@@ -147,14 +148,14 @@ def _steady(c: Tensor, m: Tensor, gamma: Tensor) -> Tensor:
     return torch.where(wrong, other.where(~rises(other), 0.0), gamma) if bool(wrong.any()) else gamma
 
 
-def _length(path: Path, growth: Tensor | float) -> Tensor:
-    """The x at which every integrand M K cosh x/(1−δc_i) has fallen by e^{−38}, for a kernel that grows by e^growth."""
+def _length(path: Path, growth: Tensor | float, fall: float) -> Tensor:
+    """The x at which every integrand M K cosh x/(1−δc_i) has fallen by e^{−fall}, for a kernel growing by e^growth."""
     c, m = path.c, path.m
 
     def excess(x: Tensor) -> Tensor:
         rise = x.unsqueeze(-1)
         size = (1 - 2 * path.gamma * (rise / 2).sinh() ** 2 * c) ** 2 + (rise.sinh() * c) ** 2
-        return size.log() @ m / 4 + size.amin(-1).log() / 2 - x - _FALL - growth
+        return size.log() @ m / 4 + size.amin(-1).log() / 2 - x - fall - growth
 
     low = torch.zeros_like(path.gamma.squeeze(-1))
     high = torch.full_like(low, 1.0)
@@ -192,24 +193,26 @@ def _sums(path: Path, kernel: Kernel, rows: Tensor, x: Tensor, start: float) -> 
     return value, once, twice
 
 
-def _trapezoid(path: Path, kernel: Kernel, rows: Tensor, reach: float, step: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Trapezoid sums of one block, the step halved until value and slopes change by less than 1e-9; as the error
-    squares with each halving, the last sum is then exact to rounding."""
+def _trapezoid(
+    path: Path, kernel: Kernel, rows: Tensor, reach: float, step: float, change: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Trapezoid sums of one block, the step halved until value and slopes change by less than `change`; as the error
+    squares with each halving, that of the last sum is then far less, for 1e-9 none but rounding."""
     x = torch.arange(0, reach + step, step, dtype=path.c.dtype, device=path.c.device)
     total = [step * part for part in _sums(path, kernel, rows, x, 0.5)]
     moving = torch.arange(len(rows), device=path.c.device)
     for _ in range(7):
         middle = x[:-1] + step / 2 if len(x) > 1 else x + step / 2
         new = _sums(path[moving], kernel, rows[moving], middle, 1.0)
-        change = torch.zeros_like(path.gamma[moving, 0])
+        largest = torch.zeros_like(path.gamma[moving, 0])
         for i, part in enumerate(new):
             old = total[i][moving]
             part = (old + step * part) / 2
             total[i][moving] = part
             if i < 2:  # positive integrals; the third may cross zero, and only steers Newton's steps
                 relative = (part - old).abs() / part.abs().clamp(min=1e-280)
-                change = torch.maximum(change, relative.reshape(len(moving), -1).amax(-1))
-        moving = moving[~(change < 1e-9)]
+                largest = torch.maximum(largest, relative.reshape(len(moving), -1).amax(-1))
+        moving = moving[~(largest < change)]
         if len(moving) == 0:
             break
         step = step / 2
@@ -218,25 +221,27 @@ def _trapezoid(path: Path, kernel: Kernel, rows: Tensor, reach: float, step: flo
 
 
 def integrate(
-    path: Path, kernel: Kernel, step: float = _STEP, growth: Tensor | float = 0.0
+    path: Path, kernel: Kernel, step: float = _STEP, growth: Tensor | float = 0.0, accuracy: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The three integrals, (rows,), (rows, k) and (rows, k), of the rows of `path` with the three parts of `kernel`.
 
     `step` is the first trapezoid step; it is halved until converged. `growth` (rows,) bounds the logarithm by which the
     kernel, but for its pole, can exceed its size at the saddle. Longest paths go first, in blocks of bounded
-    size, so that short ones do not carry their nodes.
+    size, so that short ones do not carry their nodes. `accuracy`: a relative error that will do, 0 for rounding alone.
     """
     rows, k = path.r.shape
     value, once, twice = path.r.new_empty(rows), torch.empty_like(path.r), torch.empty_like(path.r)
     block = 2**22 if path.r.is_cuda else 2**15
-    reach, order = _length(path, growth).sort()
+    change, fall = max(1e-9, math.sqrt(accuracy) / 10), min(_FALL, _ROUGH - math.log(max(accuracy, 1e-300)))
+    step = 2 * step if accuracy > 1e-8 else step
+    reach, order = _length(path, growth, fall).sort()
     lengths = reach.tolist()
     stop = rows
     while stop > 0:
         size = max(1, int(block / (k * (lengths[stop - 1] / step + 1))))
         some = order[max(0, stop - size) : stop]
         part = path[some]
-        j0, j1, j2 = _trapezoid(part, kernel, some, lengths[stop - 1], step)
+        j0, j1, j2 = _trapezoid(part, kernel, some, lengths[stop - 1], step, change)
         k0 = part.r.log() @ part.m[:k] / 2
         front = k0.exp().unsqueeze(-1) * part.width / math.pi
         value[some] = front.squeeze(-1) * j0

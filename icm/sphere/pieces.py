@@ -24,12 +24,13 @@ def hinge_error(dim: int) -> float:
 
 
 def piecewise(
-    terms: Terms, sigma: Tensor, low: Tensor | None, x: Tensor, size: Tensor, dim: int
+    terms: Terms, sigma: Tensor, low: Tensor | None, x: Tensor, size: Tensor, dim: int, accuracy: float = 0.0
 ) -> tuple[Moments, Tensor]:
     """Moments of H = Σ jump (r − c)₊ + ½ rise (r − c)₊², terms (c, jump, rise), at σ (B, k) of size σ₁ (B,), x = σ/σ₁,
     weight and bend in units of H/σ₁; and their relative error (B,).
 
-    `low` (B, k) holds the digits of σ below its rounding: the law of r − c depends on them near a kink.
+    `low` (B, k) holds the digits of σ below its rounding: the law of r − c depends on them near a kink. `accuracy`: a
+    relative error that will do, 0 for rounding alone.
     """
     radius, jump, rise = (sigma.new_tensor(column) for column in zip(*terms, strict=True))
     d, m, pad = _levels(sigma, low, radius, size, dim)
@@ -47,13 +48,13 @@ def piecewise(
     for shape, coefficient in shapes:
         rows, level = (inside & (coefficient != 0)).nonzero(as_tuple=True)
         if len(rows):
-            part = _times(coefficient[rows, level], _contour(d[rows, level], m, c[rows, level], shape, pad))
+            part = _times(coefficient[rows, level], _contour(d[rows, level], m, c[rows, level], shape, pad, accuracy))
             total = _add(total, rows, part)
             scale = scale.index_add(0, rows, part.value.abs())
             steepness = steepness.index_add(0, rows, (part.weight * x[rows]).norm(dim=-1))
     # Terms of either sign can cancel: what is left has the rounding of what was there.
     left = torch.maximum(scale / total.value.abs(), steepness / (total.weight * x).norm(dim=-1))
-    error = hinge_error(dim) * left.nan_to_num(1.0, 1.0, 1.0).clamp(min=1.0)
+    error = (hinge_error(dim) + accuracy) * left.nan_to_num(1.0, 1.0, 1.0).clamp(min=1.0)
     unit = size[:, None]
     return Moments(total.value, total.weight / unit, total.bend / unit), error
 
@@ -117,8 +118,8 @@ def _behind(d: Tensor, m: Tensor, c: Tensor, jump: Tensor, rise: Tensor, dim: in
     return total.where((jump != 0) | (rise != 0), 0.0).sum(-1)
 
 
-def _contour(d: Tensor, m: Tensor, c: Tensor, shape: Shape, pad: int) -> Moments:
-    part = hinges(d, m, c, shape)
+def _contour(d: Tensor, m: Tensor, c: Tensor, shape: Shape, pad: int, accuracy: float) -> Moments:
+    part = hinges(d, m, c, shape, accuracy=accuracy)
     return Moments(part.value, part.weight[:, pad:], part.bend[:, pad:])
 
 

@@ -77,5 +77,5 @@ def test_errors_add_up_and_say_so() -> None:
     assert error.total == pytest.approx(1.5e-2)
     assert str(error) == "1.5e-02 (fit 1.0e-02, spectrum 2.0e-03, rounding 3.0e-03)"
     g = torch.linspace(1, 0.1, 10, dtype=torch.float64)
-    assert spread(STEEP, STEEP, g) == 0.0
-    assert spread(STEEP, sign(), g) > 0.01
+    assert spread(STEEP(g), STEEP, g) == 0.0
+    assert spread(STEEP(g), sign(), g) > 0.01

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from icm.errors import DtypeError, InputError
-from icm.maps.norm_bounds import bound, lower_bound, power_of_two, shrinkage
+from icm.maps.norm_bounds import bound, leading, lower_bound, power_of_two, probe, shrinkage
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -89,6 +89,22 @@ def test_float64_range() -> None:
         exact = norm(G / size)
         assert bool((bound(G, 4) / size >= exact * (1 - 1e-14)).all())
         assert bool((bound(G, 4) / size <= 1.2 * exact).all())
+
+
+@pytest.mark.parametrize("size", [1e-35, 1e-6, 1.0, 1e6, 1e35])
+def test_a_probe_of_a_few_steps_comes_near_the_norm_from_below_whatever_its_size(size: float) -> None:
+    for seed, shape in enumerate([(1, 1), (30, 50), (50, 30), (4, 20, 25)]):
+        G = normal(seed, *shape).float()
+        largest = norm(G.double())
+        found, v = probe(G * size, leading(G * size), 12)
+        assert bool((found <= size * largest * (1 + 1e-5)).all())
+        assert bool((found > 0.97 * size * largest).all())
+        once = leading(G * size)
+        for _ in range(3):
+            _, once = probe(G * size, once)
+        torch.testing.assert_close(once, probe(G * size, leading(G * size), 3)[1])
+        assert bool((v.abs().amax((-2, -1)) < 2).all())
+    assert bool(probe(torch.full((3, 4), torch.nan), torch.ones(4, 1))[0].isnan())
 
 
 def test_what_the_docstring_says() -> None:

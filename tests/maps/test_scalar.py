@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.interpolate import PchipInterpolator
 
 import icm
 from icm.errors import InputError
-from icm.maps.scalar import ScalarMap, sign
+from icm.maps.scalar import Curve, ScalarMap, monotone_cubic, sign
 
 
 @pytest.mark.parametrize("H", ["r^2", "r^3", "r^1.5", "r^2 + 5*r^4", "0.5*r^2 + 10*kink(1)", "exp(2)"])
@@ -75,3 +77,24 @@ def test_solutions_that_are_no_map(rng: torch.Generator) -> None:
         ScalarMap.from_solution(icm.solve(torch.zeros(3, 3, dtype=torch.float64), "r^2"))
     with pytest.raises(InputError, match="unbounded"):
         ScalarMap.from_solution(icm.solve(10 * torch.eye(3, dtype=torch.float64), "r"))
+
+
+def test_the_cubic_between_is_that_of_scipy() -> None:
+    random = np.random.default_rng(0)
+    for count in (2, 3, 4, 48, 256):
+        for level in (False, True):  # stretches where y stays as it is
+            x = np.cumsum(random.exponential(size=count) ** 3 + 1e-9)
+            y = np.cumsum(random.exponential(size=count) ** 3 * ((random.random(count) > 0.3) | (not level)))
+            places = np.linspace(x[0], x[-1], 999)
+            wanted, found = PchipInterpolator(x, y), monotone_cubic(x, y)
+            np.testing.assert_allclose(found(places), wanted(places), rtol=0, atol=1e-12 * y[-1])
+            np.testing.assert_allclose(found(x[-1], 1), wanted(x[-1], 1), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [([1.0, 2.0], [2.0, 1.0]), ([2.0, 1.0], [1.0, 2.0]), ([0.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [1.0, math.nan])],
+)
+def test_a_curve_that_does_not_increase_is_none(x: list[float], y: list[float]) -> None:
+    with pytest.raises(InputError, match="φ increases"):
+        Curve(torch.tensor(x).double(), torch.tensor(y).double())

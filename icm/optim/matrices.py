@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icm.maps.polynomial import Precision
 from icm.measure import InputMoments
-from icm.optim.direction import Memories, Memory, Wish, by_maps, exact, frobenius, is_polar, polar
+from icm.optim.direction import Memories, Wish, by_maps, exact, frobenius, is_polar, polar
 from icm.optim.layout import Layout
 from icm.optim.options import curvature_at
 from icm.optim.scaling import length
@@ -34,14 +34,18 @@ def step(params: Sequence[Tensor], state: State, group: Mapping[str, Any]) -> No
         alike.setdefault((p.shape, p.dtype, p.device), []).append(p)
     for (shape, _, device), members in alike.items():
         count = _together(device, shape.numel(), _due([state[p] for p in members], wish, group), is_polar(H))
+        room: list[Tensor] = []
         for first in range(0, len(members), count):
             chunk = members[first : first + count]
-            _update(chunk, [state[p] for p in chunk], wish, group)
+            _update(chunk, [state[p] for p in chunk], wish, group, room)
 
 
-def renew_roots(params: Sequence[Tensor], state: State, moments: InputMoments, refresh: int, made: dict) -> None:
-    """S with S C Sᵀ = I for the input moments, where they are new, every `refresh` steps at most; `made` holds those of
-    this step, by the moments' keys, so that parameters which share a moment share it."""
+def renew_roots(
+    params: Sequence[Tensor], state: State, moments: InputMoments, group: Mapping[str, Any], made: dict[str, Tensor]
+) -> None:
+    """S with S C Sᵀ = I for the input moments, where they are new, every `refresh` steps of the group at most, kept for
+    products in its precision; `made` holds those of this step, so that parameters which share a moment share it."""
+    refresh, precision = group["refresh"], precise(group)
     for p in params:
         if not moments.measures(p):
             continue
@@ -53,9 +57,14 @@ def renew_roots(params: Sequence[Tensor], state: State, moments: InputMoments, r
             continue
         C = moments.moment(p)
         if C is not None:
-            key = moments.key(p)
-            made[key] = made[key] if key in made else root(C)
+            key = f"{moments.key(p)} {precision}"
+            made[key] = made[key] if key in made else root(C, precision)
             mine["root"], mine["root_age"], mine["root_version"] = made[key], 1, moments.version(p)
+
+
+def precise(group: Mapping[str, Any]) -> Precision:
+    """What a group's products with roots are in."""
+    return "fp64" if group["backend"] == "exact" else group["precision"]
 
 
 def _together(device: torch.device, entries: int, due: bool, polar: bool) -> int:
@@ -69,10 +78,15 @@ def _together(device: torch.device, entries: int, due: bool, polar: bool) -> int
 
 
 def _moved(
-    params: Sequence[Tensor], states: Sequence[dict[str, Any]], group: Mapping[str, Any], low: bool
+    params: Sequence[Tensor],
+    states: Sequence[dict[str, Any]],
+    group: Mapping[str, Any],
+    low: bool,
+    room: list[Tensor],
 ) -> list[list[Tensor]]:
     """What takes the gradients' place, cut into stacks of matrices, after momenta, in float32 at least, have moved on.
-    `low`: it is only to be orthogonalised; where that is done in 16 bits it is rounded at once, and little is kept."""
+    `low`: it is only to be orthogonalised; where that is done in 16 bits it is rounded at once, and little is kept.
+    `room`: tensors for it, which the next parameters of this shape use again: new memory costs a CPU more than it."""
     kinds = [torch.promote_types(p.dtype, torch.float32) for p in params]
     gradients = [p.grad.to(kind) for p, kind in zip(params, kinds, strict=True) if p.grad is not None]
     for p, kind, mine in zip(params, kinds, states, strict=True):
@@ -82,8 +96,11 @@ def _moved(
     torch._foreach_lerp_(momenta, gradients, 1 - momentum)  # pyright: ignore[reportPrivateImportUsage]
     low = low and group["precision"] == "bf16"
     pieces = []
-    for gradient, buffer in zip(gradients, momenta, strict=True):
-        update = gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
+    again = params[0].device.type == "cpu" and not torch.compiler.is_compiling()
+    for i, (gradient, buffer) in enumerate(zip(gradients, momenta, strict=True)):
+        if again and group["nesterov"] and i == len(room):
+            room.append(torch.empty_like(buffer))
+        update = torch.lerp(gradient, buffer, momentum, out=room[i] if again else None) if group["nesterov"] else buffer
         found = group["layout"].gather(update)
         pieces.append([piece.bfloat16() for piece in found] if low else found)
     return pieces
@@ -97,38 +114,27 @@ def _due(states: Sequence[Mapping[str, Any]], wish: Wish, group: Mapping[str, An
     return any(one is None or one.due(wish) for one in memories)
 
 
-def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wish, group: Mapping[str, Any]) -> None:
+def _update(
+    params: Sequence[Tensor],
+    states: Sequence[dict[str, Any]],
+    wish: Wish,
+    group: Mapping[str, Any],
+    room: list[Tensor],
+) -> None:
     """The step of parameters of one shape."""
     layout: Layout = group["layout"]
-    remembers = group["backend"] != "exact" and not is_polar(wish.H)
-    roots = [mine.get("root") for mine in states]
-    pieces = _moved(
-        params, states, group, not remembers and group["backend"] != "exact" and all(S is None for S in roots)
-    )
+    rough = group["backend"] != "exact" and is_polar(wish.H)
+    pieces = _moved(params, states, group, rough and not any("root" in mine for mine in states), room)
     if not group["cautious"] and group["weight_decay"]:
         kept = 1 - group["lr"] * group["weight_decay"]
         kept = kept.reshape(()) if isinstance(kept, Tensor) else kept
         torch._foreach_mul_(list(params), kept)  # pyright: ignore[reportPrivateImportUsage]
     in_place = not group["cautious"] and layout == Layout() and params[0].device.type == "cpu"
     in_place = in_place and not torch.compiler.is_compiling()  # there a number would have to be waited for
-    for mine in states if remembers else ():
-        mine.setdefault("memory", Memories([[None] * len(piece) for piece in pieces[0]]))
     steps: list[list[Tensor]] = [[] for _ in params]
     for j, piece in enumerate(pieces[0]):
         rows = len(piece)
-        X = [x if S is None else whiten(x, S) for mine, S in zip(pieces, roots, strict=True) for x in mine[j]]
-        if remembers:
-            memories: list[Memory | None] = [one for mine in states for one in mine["memory"].parts[j]]
-            Q, found = by_maps(X, wish, memories)
-            for i, mine in enumerate(states):
-                mine["memory"].parts[j] = found[i * rows : (i + 1) * rows]
-        elif group["backend"] == "exact":
-            Q = exact(X, wish.H, wish.units)
-        else:
-            Q = polar(X, wish.precision, wish.products)
-        behind = [S for S in roots for _ in range(rows)]
-        precise: Precision = "fp64" if group["backend"] == "exact" else group["precision"]
-        Q = [x if S is None else colour(x, S, precise) for x, S in zip(Q, behind, strict=True)]
+        Q = _directions(pieces, j, states, wish, group)
         factor = _factor(Q, wish, group)
         for i, p in enumerate(params):
             own = slice(i * rows, (i + 1) * rows)
@@ -139,6 +145,26 @@ def _update(params: Sequence[Tensor], states: Sequence[dict[str, Any]], wish: Wi
             steps[i].append(torch.stack(Q[own]).to(wide) * factor[own].to(wide)[:, None, None])
     for p, mine in zip(params if not in_place else (), steps, strict=False):
         _apply(p, mine, layout, group)
+
+
+def _directions(
+    pieces: Sequence[list[Tensor]], j: int, states: Sequence[dict[str, Any]], wish: Wish, group: Mapping[str, Any]
+) -> list[Tensor]:
+    """Q of the j-th piece of each parameter, matrix by matrix; what the solves leave goes into the states."""
+    rows = len(pieces[0][j])
+    roots = [mine.get("root") for mine in states for _ in range(rows)]
+    X = whiten([x for mine in pieces for x in mine[j]], roots)
+    if group["backend"] == "exact":
+        Q = exact(X, wish.H, wish.units)
+    elif is_polar(wish.H):
+        Q = polar(X, wish.precision, wish.products)
+    else:
+        for mine in states:
+            mine.setdefault("memory", Memories([[None] * len(piece) for piece in pieces[0]]))
+        Q, found = by_maps(X, wish, [one for mine in states for one in mine["memory"].parts[j]])
+        for i, mine in enumerate(states):
+            mine["memory"].parts[j] = found[i * rows : (i + 1) * rows]
+    return colour(Q, roots, precise(group))
 
 
 def _factor(Q: Sequence[Tensor], wish: Wish, group: Mapping[str, Any]) -> Tensor:

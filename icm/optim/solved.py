@@ -178,7 +178,7 @@ class ICM(torch.optim.Optimizer):
                 adamw.step(params, self.state, group)
             elif params:
                 if self.input_moments is not None:
-                    matrices.renew_roots(params, self.state, self.input_moments, group["refresh"], made)
+                    matrices.renew_roots(params, self.state, self.input_moments, group, made)
                 matrices.step(params, self.state, group)
             group["step"] += 1
         return loss

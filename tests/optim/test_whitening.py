@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
-from itertools import pairwise
+import math
+from itertools import islice, pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from icm.demo import load_example
 from icm.errors import InputError
+from icm.measure import InputMoments
 from icm.optim import ICM
 from icm.optim.whitening import colour, root, whiten
 from tests.optim.steps import far, normal, polar
@@ -31,12 +34,89 @@ def inverse_root(C: Tensor) -> Tensor:
 def test_root_whiten_and_colour_of_diagonal_blocks() -> None:
     C = moment(1, 3, 4)
     S = root(C)
-    torch.testing.assert_close(S @ C @ S.mT, torch.eye(4, dtype=torch.float64).expand(3, 4, 4))
-    X, whole = normal(2, 5, 12), torch.block_diag(*S)
-    torch.testing.assert_close(whiten(X, S), X @ whole.T)
-    torch.testing.assert_close(colour(X, S, "fp64"), X @ whole)
+    torch.testing.assert_close(S[0] @ C @ S[0].mT, torch.eye(4, dtype=torch.float64).expand(3, 4, 4))
+    X, whole = normal(2, 5, 12), torch.block_diag(*S[0])
+    plain, white, shared = whiten([X, X, 2 * X], [None, S, S])
+    assert plain is X
+    torch.testing.assert_close(white, X @ whole.T)
+    torch.testing.assert_close(shared, 2 * X @ whole.T)
+    plain, back, shared = colour([X, X, 2 * X], [None, S, S], "fp64")
+    assert plain is X
+    torch.testing.assert_close(back, X @ whole)
+    torch.testing.assert_close(shared, 2 * X @ whole)
     with pytest.raises(InputError, match=r"not positive definite.*raise the ridge"):
         root(-C)
+
+
+def correlated(seed: int, m: int, n: int, condition: float, flat: bool) -> tuple[Tensor, Tensor]:
+    """G = δᵀ U (m, n) for inputs U drawn from C, and C of trace n with eigenvalues in geometric progression (`flat`:
+    falling like a power, most of them small)."""
+    t = torch.linspace(0, 1, n, dtype=torch.float64)
+    values = condition ** (-(1 + t * (n - 1)).log() / math.log(n) if flat else -t)
+    V = torch.linalg.qr(normal(seed, n, n)).Q
+    U = normal(seed + 1, 4 * n, n) * values.sqrt() @ V.mT
+    delta = normal(seed + 2, 4 * n, m) * torch.logspace(0, -1, m, dtype=torch.float64)
+    return delta.mT @ U, (V * values) @ V.mT * (n / values.sum())
+
+
+CASES = [(m, n, condition, flat) for m, n in ((128, 96), (96, 300), (64, 520)) for condition in (1e4, 1e6)
+         for flat in (False, True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("m", "n", "condition", "flat"), CASES)
+def test_products_in_16_bits_of_pieces_lose_no_more_than_one_rounding(
+    m: int, n: int, condition: float, flat: bool
+) -> None:
+    G, C = correlated(1, m, n, condition, flat)
+    S = root(C[None], "bf16")
+    whole = S.double().sum((0, 1))
+    assert (whole @ C @ whole.mT - torch.eye(n)).norm() < (5e-2 if len(S) == 1 else 1e-2) * n**0.5
+    (white,) = whiten([G.float()], [S])
+    assert white.dtype == torch.bfloat16
+    assert far(white, G @ whole.mT) < 2**-8
+    (back,) = colour([white], [S], "bf16")
+    assert far(back, white.double() @ S[0, 0].double()) < 2**-8
+
+
+def wall_step(G: Tensor, S: Tensor) -> Tensor:
+    """The step of a wall by products in bfloat16, with this root."""
+    p = nn.Parameter(torch.zeros(G.shape))
+    optimizer = ICM([p], 1.0, **OPTIONS)
+    optimizer.state[p]["root"] = S
+    p.grad = G.float()
+    optimizer.step()
+    return unit(p.detach().double())
+
+
+def assert_as_good_as_a_root_in_float32(G: Tensor, C: Tensor) -> None:
+    R = inverse_root(C)
+    wanted = -unit(polar(G.double() @ R) @ R)
+    whole = far(wall_step(G, root(C.float()[None])), wanted)
+    assert far(wall_step(G, root(C.float()[None], "bf16")), wanted) < whole + 1e-2
+
+
+@pytest.mark.parametrize(("m", "n", "condition", "flat"), CASES)
+def test_steps_in_16_bits_are_as_near_to_an_svd_as_with_roots_in_float32(
+    m: int, n: int, condition: float, flat: bool
+) -> None:
+    assert_as_good_as_a_root_in_float32(*correlated(2, m, n, condition, flat))
+
+
+def test_steps_under_the_moments_of_a_language_model_are_so_too() -> None:
+    example = load_example()
+    model = example.SmallLM(example.Config(layers=2, width=64, heads=4, context=64), seed=0)
+    data = example.corpus(200_000)
+    moments = InputMoments(model, list(example.matrices(model).values()), every=5)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for batch in islice(example.batches(data, model.config, 8), 40):
+        optimizer.zero_grad()
+        example.loss(model, batch).mean().backward()
+        optimizer.step()
+        moments.step()
+    for p in example.matrices(model).values():
+        C = moments.moment(p)
+        assert C is not None
+        assert_as_good_as_a_root_in_float32(p.grad, C[0])
 
 
 def net(n: int = 10) -> nn.Sequential:
@@ -143,7 +223,7 @@ def test_products_in_whitened_inputs_reach_what_an_svd_does(precision: str) -> N
     for options in ways:
         p = nn.Parameter(torch.zeros(32, 48, dtype=torch.float64))
         optimizer = ICM([p], 1.0, curvature="r^2", **OPTIONS, **options)
-        optimizer.state[p]["root"] = root(C[None])
+        optimizer.state[p]["root"] = root(C[None], "fp64" if "backend" in options else options["precision"])
         p.grad = G
         optimizer.step()
         steps.append(p.detach())

@@ -26,7 +26,19 @@ from rich.table import Table
 from benchmarks import markdown
 from benchmarks.machine import machine
 
-PARTS = ("exactness", "kinks", "solutions", "claims", "speed", "maps", "solve", "step", "training", "tradeoff")
+PARTS = (
+    "exactness",
+    "kinks",
+    "solutions",
+    "claims",
+    "speed",
+    "maps",
+    "solve",
+    "step",
+    "training",
+    "tradeoff",
+    "coverage",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -129,6 +141,14 @@ def main(arguments: list[str] | None = None) -> int:
         failed |= bool(_part("tradeoff").main(options.out, options.quick))
         found = json.loads((options.out / "tradeoff.json").read_text(encoding="utf-8"))
         summary |= {row["what"]: row for row in found["bars"]}
+    if "coverage" in parts:
+        coverage = _part("coverage")
+        rows = coverage.run(options.quick)
+        show(console, "coverage", rows, "off")
+        failed |= not all(row["ok"] for row in rows)
+        summary["coverage"] = {"cases": len(rows)} | worst(rows, "off", rows=1)[0]
+        (options.out / "coverage.md").write_text(coverage.markdown(rows), encoding="utf-8")
+        _write(options.out / "coverage.json", rows)
     if measured:
         _tables(options.keep, options.out, measured)
     _write(options.out / "summary.json", summary)

@@ -115,7 +115,8 @@ def _fingerprint(batch: Any) -> str:
     for x in tree_leaves(batch):
         if isinstance(x, Tensor):
             digest.update(repr((tuple(x.shape), x.dtype)).encode())
-            digest.update(memoryview(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+            flat: Any = x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(flat)
         else:
             digest.update(repr(x).encode())
     return digest.hexdigest()

@@ -137,7 +137,7 @@ class Measurement:
 
     @property
     def resolved(self) -> Bool[Tensor, " radii"]:
-        """Whether H(r) stands clear of rounding: above three times the floor, at a radius above r₀."""
+        """Whether H(r) is positive and stands clear of rounding: above three times the floor, at a radius above r₀."""
         return (self.mean > _CLEAR * self.floor) & (self.radii > self.tally.noise_radius / self.tally.weight)
 
     @property
@@ -164,7 +164,7 @@ class Measurement:
         if int(used.sum()) < 2:
             raise InputError(
                 f"{self.layer}: {int(used.sum())} radii from {low:g} to {high:g} stand clear of rounding, and an "
-                "exponent needs two; measure larger radii, or with dtype=torch.float64"
+                f"exponent needs two; {self._remedy}"
             )
         x, mean = self.radii[used].log(), self.mean[used]
         weight = (x - x.mean()) / (x - x.mean()).square().sum()
@@ -193,14 +193,16 @@ class Measurement:
         """
         if not bool(self.resolved.any()):
             raise InputError(
-                f"{self.layer}: no H(r) is positive and clear of rounding (floor {float(self.floor.max()):.1e}); measure larger "
-                "radii, or with dtype=torch.float64"
+                f"{self.layer}: no H(r) is positive and clear of rounding (floor {float(self.floor.max()):.1e}); "
+                f"{self._remedy}"
             )
         found = fit(self.radii[self.resolved], self.mean[self.resolved], kind)
         H = found.curvature + Wall(float(self.radii[self.resolved].max())) if within else found.curvature
         return Fit(H.dilate(self.input_norm) if unit_inputs else H, found.distance)
 
-    def to_curvature(self, kind: Kind | str = "tabulated", unit_inputs: bool = False, within: bool = False) -> Curvature:
+    def to_curvature(
+        self, kind: Kind | str = "tabulated", unit_inputs: bool = False, within: bool = False
+    ) -> Curvature:
         """The curvature of `fit`."""
         return self.fit(kind, unit_inputs, within).curvature
 
@@ -250,6 +252,16 @@ class Measurement:
         from scipy.stats import t
 
         return float(t.ppf(0.5 + level / 2, clusters - 1)) if self.examples > 1 else math.inf
+
+    @property
+    def _remedy(self) -> str:
+        negative = int((self.mean < -_CLEAR * self.floor).sum())
+        if negative:
+            return (
+                f"at {negative} H is negative, as no curvature of the library is; measure other radii, more examples, "
+                "or another layer"
+            )
+        return "measure larger radii, or with dtype=torch.float64"
 
     @property
     def _variance(self) -> Tensor:

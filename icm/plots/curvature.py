@@ -58,7 +58,9 @@ def plot_curvatures(
 
 
 def plot_change(
-    runs: Mapping[float, Mapping[str, Measurement]], path: str | Path | None = None, from_radius: float | None = FROM
+    runs: Mapping[int, Mapping[str, Measurement]] | Mapping[float, Mapping[str, Measurement]],
+    path: str | Path | None = None,
+    from_radius: float | None = FROM,
 ) -> Figure:
     """How H changes during training: `runs` are measurements of one network by step. Left, for each layer, H(r)/r² at
     the smallest radius resolved at every step, the curvature of the quadratic part; right the exponents from
@@ -68,6 +70,7 @@ def plot_change(
     every step has, FileError for a path that cannot be written.
     """
     target = None if path is None else check_output(path, PICTURES)
+    runs = {float(step): one for step, one in runs.items()}
     steps = sorted(runs)
     if len(steps) < 2:
         raise InputError(f"{len(steps)} step shows no change; give measurements at two or more")

@@ -142,8 +142,8 @@ def cover(setting: Setting, name: str, repetitions: int, first: int = 0) -> dict
 def rows(repetitions: int = 500) -> Iterator[dict[str, Any]]:
     """Every setting with every H."""
     for i, setting in enumerate(SETTINGS):
-        for name in CURVATURES:
-            yield cover(setting, name, repetitions, first=i * 100_000)
+        for j, name in enumerate(CURVATURES):
+            yield cover(setting, name, repetitions, first=(i * len(CURVATURES) + j) * 100_000)
 
 
 def run(quick: bool = False) -> list[dict[str, Any]]:

@@ -120,8 +120,10 @@ def exact(X: Matrices, H: Curvature, units: Units) -> list[Tensor]:
 
 
 @_untraced
-def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple[list[Tensor], list[Memory]]:
-    """Q by products, in bfloat16 where they are, and what is to be remembered of each matrix.
+def by_maps(
+    X: Matrices, wish: Wish, memories: Sequence[Memory | None]
+) -> tuple[list[Tensor], Float[Tensor, " b"], list[Memory]]:
+    """Q by products, in bfloat16 where they are, ‖Q‖_F, and what is to be remembered of each matrix.
 
     Solved anew: without a memory, after `refresh` steps, for another H, and on a CPU where a probe of ‖X‖₂ or the
     length of Q shows that the map does not fit X. On an accelerator, where looking would stall the queue, X is scaled
@@ -136,24 +138,26 @@ def by_maps(X: Matrices, wish: Wish, memories: Sequence[Memory | None]) -> tuple
     new = [i for i, one in enumerate(known) if one is None]
     found = _merged(known, new, _solved(X, sizes, wish, memories, new))
     Q = _applied(X, sizes, found, wish) if looks else _at_once(torch.stack(list(X)), sizes, found, wish)
+    lengths = frobenius(Q)
     if looks:
-        wrong = _wrong(Q, found)
+        wrong = _wrong(lengths, found)
         if again := [i for i in wrong if i not in new]:
             found = _merged(found, again, _solved(X, sizes, wish, [None] * len(found), again))
             for i in again:
                 Q[i] = _applied([X[i]], [sizes[i]], [found[i]], wish)[0]
-            wrong = _wrong(Q, found)
+                lengths[i] = frobenius([Q[i]])[0]
+            wrong = _wrong(lengths, found)
         for i in wrong:  # a map that does not even fit the matrix it was made for
             Q[i] = exact([X[i]], wish.H, wish.units)[0].to(Q[i].dtype)
-    return Q, [replace(one, age=one.age + 1) for one in found]
+            lengths[i] = frobenius([Q[i]])[0]
+    return Q, lengths, [replace(one, age=one.age + 1) for one in found]
 
 
-def _wrong(Q: Matrices, memories: Sequence[Memory]) -> list[int]:
+def _wrong(lengths: Float[Tensor, " b"], memories: Sequence[Memory]) -> list[int]:
     """Which are longer than their map can make them, or not finite."""
-    lengths = frobenius(Q).tolist()
     return [
         i
-        for i, (length, one) in enumerate(zip(lengths, memories, strict=True))
+        for i, (length, one) in enumerate(zip(lengths.tolist(), memories, strict=True))
         if not length <= _LONGER * one.length  # so written for NaN
     ]
 

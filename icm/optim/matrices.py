@@ -134,8 +134,8 @@ def _update(
     steps: list[list[Tensor]] = [[] for _ in params]
     for j, piece in enumerate(pieces[0]):
         rows = len(piece)
-        Q = _directions(pieces, j, states, wish, group)
-        factor = _factor(Q, wish, group)
+        Q, sizes = _directions(pieces, j, states, wish, group)
+        factor = _factor(Q, sizes, wish, group)
         for i, p in enumerate(params):
             own = slice(i * rows, (i + 1) * rows)
             if in_place:
@@ -149,9 +149,10 @@ def _update(
 
 def _directions(
     pieces: Sequence[list[Tensor]], j: int, states: Sequence[dict[str, Any]], wish: Wish, group: Mapping[str, Any]
-) -> list[Tensor]:
-    """Q of the j-th piece of each parameter, matrix by matrix; what the solves leave goes into the states."""
-    rows = len(pieces[0][j])
+) -> tuple[list[Tensor], Tensor | None]:
+    """Q of the j-th piece of each parameter, matrix by matrix, and where they are known ‖Q‖_F; what the solves leave
+    goes into the states."""
+    rows, sizes = len(pieces[0][j]), None
     roots = [mine.get("root") for mine in states for _ in range(rows)]
     X = whiten([x for mine in pieces for x in mine[j]], roots)
     if group["backend"] == "exact":
@@ -161,15 +162,16 @@ def _directions(
     else:
         for mine in states:
             mine.setdefault("memory", Memories([[None] * len(piece) for piece in pieces[0]]))
-        Q, found = by_maps(X, wish, [one for mine in states for one in mine["memory"].parts[j]])
+        Q, sizes, found = by_maps(X, wish, [one for mine in states for one in mine["memory"].parts[j]])
         for i, mine in enumerate(states):
             mine["memory"].parts[j] = found[i * rows : (i + 1) * rows]
-    return colour(Q, roots, precise(group))
+    back = any(S is not None for S in roots)
+    return colour(Q, roots, precise(group)), None if back else sizes
 
 
-def _factor(Q: Sequence[Tensor], wish: Wish, group: Mapping[str, Any]) -> Tensor:
+def _factor(Q: Sequence[Tensor], sizes: Tensor | None, wish: Wish, group: Mapping[str, Any]) -> Tensor:
     """What each Q is multiplied by in a step, (b,)."""
-    sizes = frobenius(Q)
+    sizes = frobenius(Q) if sizes is None else sizes
     if group["scaling"] == "none":
         # The maps of a wall alone are those of radius 1.
         radius = wish.H.wall if is_polar(wish.H) and group["backend"] == "products" else 1.0

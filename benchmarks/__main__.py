@@ -37,6 +37,7 @@ PARTS = (
     "step",
     "training",
     "tradeoff",
+    "remainders",
     "coverage",
 )
 RESULTS = Path(__file__).parent / "results"
@@ -141,6 +142,11 @@ def main(arguments: list[str] | None = None) -> int:
         failed |= bool(_part("tradeoff").main(options.out, options.quick))
         found = json.loads((options.out / "tradeoff.json").read_text(encoding="utf-8"))
         summary |= {row["what"]: row for row in found["bars"]}
+    if "remainders" in parts:
+        remainders = _part("remainders").run(options.quick, device)
+        show(console, "remainders", [_flat(row) for row in remainders["rows"]], "cost")
+        failed |= not _report(console, summary, remainders["bars"])
+        _write(options.out / "remainders.json", remainders)
     if "coverage" in parts:
         coverage = _part("coverage")
         rows = coverage.run(options.quick)
@@ -169,6 +175,11 @@ def _tables(keep: str | None, out: Path, measured: dict[str, Any]) -> None:
     (out / "speed.md").write_text(text, encoding="utf-8")
     if keep:
         markdown.keep(keep, text, markdown.PAGE)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the times of each way beside its other figures."""
+    return {**{key: value for key, value in row.items() if key != "ms"}, **row["ms"], "ok": True}
 
 
 def _part(name: str) -> Any:

@@ -10,8 +10,10 @@ sources. Every checkpoint is a Hugging Face folder, OUT/step-N, in float32. Need
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.progress import Progress
@@ -24,17 +26,16 @@ except ModuleNotFoundError:  # run as examples.train_gpt2, from the folder above
     from examples import small_lm as lm
 
 
-def build(layers: int, width: int, heads: int, context: int, seed: int):  # type: ignore[no-untyped-def]
+def build(layers: int, width: int, heads: int, context: int, seed: int) -> Any:
     """GPT-2 with bytes for tokens and no dropout, its weights drawn from ``seed``."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
+    transformers: Any = import_module("transformers")
+    config = transformers.GPT2Config(
         vocab_size=256, n_positions=context, n_embd=width, n_layer=layers, n_head=heads,
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(config)
+        return transformers.GPT2LMHeadModel(config)
 
 
 def loss(model: torch.nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

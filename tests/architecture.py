@@ -28,7 +28,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CORRIDOR = ("curvature", "sphere", "program", "solvers", "maps", "optim")
 SIDE = ("measure", "norms", "symmetry")
-FRONT = ("plots", "cli", "commands", "files", "demo", "tables", "verdicts", "html", "mathml", "page", "measured", "checkpoints")
+FRONT = (
+    "plots",
+    "cli",
+    "commands",
+    "files",
+    "demo",
+    "tables",
+    "verdicts",
+    "html",
+    "mathml",
+    "page",
+    "measured",
+    "checkpoints",
+)
 ROOMS = (*CORRIDOR, *SIDE, "theory", *FRONT)
 FACE = ""  # the package's own __init__
 

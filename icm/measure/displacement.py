@@ -91,8 +91,8 @@ class Network:
                 kinds.add(torch.get_autocast_dtype(y.device.type))
             return leaf
 
-        with torch.inference_mode(False), torch.enable_grad(), self._passes(layer, watch):
-            terms = self._terms(batch, still=alone)
+        with torch.inference_mode(False), torch.enable_grad(), self.through(layer, watch):
+            terms = self.terms(batch, still=alone)
             if len(seen) != 1:
                 raise InputError(
                     f"{layer.name} is called {len(seen)} times in a forward pass, and a displacement is of one output: "
@@ -160,9 +160,9 @@ class Network:
 
         def lane(one: Tensor) -> Tensor:
             moved[0] = one
-            return self._terms(batch).reshape(base.terms.shape)
+            return self.terms(batch).reshape(base.terms.shape)
 
-        with self._passes(layer, displace):
+        with self.through(layer, displace):
             terms = self._lanes(lane, delta)
         change = (terms.double() - base.terms.double()).sum(-1)
         y, g = base.y, base.g
@@ -187,7 +187,7 @@ class Network:
                 )
         return torch.stack([lane(one) for one in delta])
 
-    def _terms(self, batch: Any, still: bool = False) -> Tensor:
+    def terms(self, batch: Any, still: bool = False) -> Tensor:
         """The loss terms. `still`: refuse random draws that no seed repeats, which leave no trace."""
         with _seeded(self.seed) if self.seed is not None or still else nullcontext():
             before = _state() if still and self.seed is None else []
@@ -207,7 +207,7 @@ class Network:
         return terms
 
     @contextmanager
-    def _passes(self, layer: Layer, hook: Callable[..., Tensor]) -> Iterator[None]:
+    def through(self, layer: Layer, hook: Callable[..., Tensor]) -> Iterator[None]:
         """While the layer's output goes through `hook`, which no exception leaves behind."""
         handle = layer.module.register_forward_hook(hook, with_kwargs=True)
         try:

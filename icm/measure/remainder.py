@@ -64,7 +64,9 @@ def curvature(
     dtype: torch.float64 computes in it, the model itself unchanged; the default is the model's own precision, and the
     result says where rounding drowns H. memory: the most that the tensors of displaced passes may hold, in bytes or as
     "2GiB"; 128 MiB on a CPU and a quarter of what is free on a GPU by default. Many displacements pass at once, by
-    torch.func.vmap; up to the layer they share one pass. What vmap cannot run passes one by one, with a warning.
+    torch.func.vmap; up to the layer they share one pass. What vmap cannot run passes one by one, with a warning. Of one
+    token's displacements only the rows that they change are computed, in a causal model those from it on, where this
+    gives what whole passes do, which is tried out first, and pays.
 
     The same seed gives the same draws, whatever the batches, the memory and the device: an example's depend on its
     number, the layer's name and the seed. resume: a file in which the state is kept; a measurement that was killed goes

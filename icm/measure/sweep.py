@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from icm.measure.directions import Draw, all_positions, eligible, example_seeds,
 from icm.measure.displacement import Base, Network
 from icm.measure.layers import Layer
 from icm.measure.memory import budget, peak
+from icm.measure.row_passes import RowChoice
 from icm.measure.tally import BatchSums, Tally
 
 Positions = Literal["one", "all"]
@@ -35,6 +37,7 @@ class Sweep:
         self.radii, self.directions, self.positions = radii, directions, positions
         self.tokens, self.seed, self.memory = tokens, seed, memory
         self._lanes: dict[tuple[str, tuple[int, ...]], int] = {}
+        self.rows = RowChoice()
 
     def settings(self, layers: Sequence[Layer], dtype: torch.dtype | None, random_seed: int | None) -> dict[str, Any]:
         """What decides the numbers, for the journal."""
@@ -51,12 +54,25 @@ class Sweep:
 
     def measure(self, network: Network, layer: Layer, batch: Any, base: Base, first: int) -> Tally:
         """The sums of one batch whose first example has that number in the data."""
+        if self.positions == "one":
+            passes = self.rows.passes(network, layer, batch, base, budget(self.memory, base.y.device))
+            if passes is not None:
+                try:
+                    return self._measure(layer, base, first, passes.remainders, passes.lanes)
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception as error:  # whatever a model makes of rows: the other way is for every model
+                    self.rows.refuse(layer, base, error)
+        lanes = self._at_once(network, layer, batch, base)
+        return self._measure(layer, base, first, partial(network.remainders, layer, batch, base), lanes)
+
+    def _measure(self, layer: Layer, base: Base, first: int, remainders: Callable[..., Any], lanes: int) -> Tally:
+        """With so many lanes at once: remainders(δ, where) as of Network.remainders."""
         B, T = base.y.shape[:2]
         seeds = example_seeds(self.seed, layer.name, first, B)
         size = float(base.y.double().square().sum(-1).mean().sqrt())
         noise_radius = NOISE * base.eps * (size or 1.0)
         radii = torch.cat([self.radii, torch.tensor([noise_radius], dtype=torch.float64)]).to(base.y.device)
-        lanes = self._at_once(network, layer, batch, base)
         R = len(radii)
         draws, real, share = self._draws(base, seeds, max(1, lanes // R))
         x = torch.zeros(R, self.directions, B, dtype=torch.float64)  # of one token
@@ -65,7 +81,7 @@ class Sweep:
             D = len(draw.delta)
             lengths = radii.to(draw.delta.dtype).view(-1, *[1] * (draw.delta.ndim - 1))
             parts = [
-                network.remainders(layer, batch, base, draw.delta[lane // R].mul_(lengths[lane % R]), draw.where)
+                remainders(draw.delta[lane // R].mul_(lengths[lane % R]), draw.where)
                 for lane in torch.arange(D * R, device=radii.device).split(lanes)
             ]
             for kept, every in zip((x, linear), zip(*parts, strict=True), strict=True):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from icm.measure.displacement import Base
 
+BLOCK = 32  # directions drawn from one seed: memory for these, however many there are
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -25,14 +26,21 @@ class Draw:
 
 
 def eligible(g: Tensor) -> Tensor:
-    """(B, T): the positions that the loss depends on, those with a gradient; all of an example that has none."""
+    """(B, T): the positions that the loss depends on, those with a gradient; all where the whole batch has none."""
     felt = (g != 0).any(-1)
-    return felt | ~felt.any(-1, keepdim=True)
+    return felt | ~felt.any()
+
+
+def displaced(base: Base) -> Tensor:
+    """(B, T): the eligible positions of examples that have a loss. One whose terms and gradient are all 0, as with
+    every label ignored, would enter with remainders of 0."""
+    lossy = (base.terms != 0).any(-1).to(base.g.device) | (base.g != 0).flatten(1).any(-1)
+    return eligible(base.g) & lossy[:, None]
 
 
 def positions_of(base: Base, tokens: int | None, seeds: list[int]) -> Tensor:
     """(B, P) positions to displace, drawn without replacement, −1 where an example has fewer."""
-    fit = eligible(base.g)
+    fit = displaced(base)
     most = int(fit.sum(-1).amax())
     count = most if tokens is None else min(tokens, most)
     chosen = torch.full((len(fit), count), -1, dtype=torch.long)
@@ -46,13 +54,22 @@ def positions_of(base: Base, tokens: int | None, seeds: list[int]) -> Tensor:
 def one_position(base: Base, chosen: Tensor, directions: int, seeds: list[int], at_once: int) -> Iterator[Draw]:
     """For each chosen position so many directions, uniform on the sphere: what δW u/‖δW u‖ is for a Gaussian δW."""
     m = base.y.shape[-1]
+
+    def block(p: int, k: int) -> Tensor:
+        drawn = [torch.randn(BLOCK, m, generator=_generator(seed, "one", p, k)) for seed in seeds]
+        unit = torch.stack(drawn, 1)[: directions - k * BLOCK].double()  # whole ones: randn's numbers go by its size
+        return (unit / unit.norm(dim=-1, keepdim=True)).to(base.y.device, base.wide)
+
     for p in range(chosen.shape[1]):
-        drawn = [torch.randn(directions, m, generator=_generator(seed, "one", p)) for seed in seeds]
-        unit = torch.stack(drawn, 1).double()
-        unit = (unit / unit.norm(dim=-1, keepdim=True)).to(base.y.device, base.wide)
         where = chosen[:, p].to(base.y.device)
-        for part in unit.split(at_once):
-            yield Draw(p, part, where)
+        left = torch.zeros(0, len(seeds), m, dtype=base.wide, device=base.y.device)
+        for k in range(-(-directions // BLOCK)):
+            left = torch.cat([left, block(p, k)])
+            while len(left) >= at_once:
+                yield Draw(p, left[:at_once], where)
+                left = left[at_once:]
+        if len(left):
+            yield Draw(p, left, where)
 
 
 def all_positions(base: Base, directions: int, seeds: list[int], at_once: int) -> Iterator[Draw]:
@@ -63,7 +80,8 @@ def all_positions(base: Base, directions: int, seeds: list[int], at_once: int) -
     """
     m = base.y.shape[-1]
     L = torch.linalg.qr(base.u.double().mT)[1].mT  # (B, T, min(T, n))
-    fit = eligible(base.g)
+    L = L * torch.where(L.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)[:, None]  # signs alike on every device
+    fit = displaced(base)
 
     def unit(d: int) -> Tensor:
         drawn = torch.stack([torch.randn(L.shape[-1], m, generator=_generator(seed, "all", d)) for seed in seeds])

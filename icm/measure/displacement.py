@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,32 +16,23 @@ from torch.nn.functional import one_hot, pad
 
 from icm.errors import InputError
 from icm.measure.layers import Layer
+from icm.measure.nest import with_tensors
+from icm.measure.surroundings import enough_memory, first_line, is_no_memory, plain_attention, random_state, seeded
 from icm.networks import plain
 
 Loss = Callable[[Any, Any], Tensor]
 
 
-class Frozen:
-    """A model whose forward passes change nothing of it: parameters, in another dtype if asked, and copies of buffers
-    take their place during each call (torch.func). Other attributes are the model's own."""
+class _Whole(nn.Module):
+    """The loss and its model as one module, all of whose tensors torch.func can replace, however the loss reaches them:
+    through the model's forward, a module inside it, or from elsewhere."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None):
-        self._model = model
-        with torch.inference_mode(False):
-            every = (
-                model.named_parameters()
-                if dtype
-                else ((name, p) for name, p in model.named_parameters() if p.is_inference())
-            )
-            self._parameters = {name: p.detach().to(_wider(p, dtype), copy=p.is_inference()) for name, p in every}
-        self._dtype = dtype
+    def __init__(self, model: nn.Module, loss: Loss):
+        super().__init__()
+        self.model, self.loss = model, loss
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        buffers = {name: b.to(_wider(b, self._dtype), copy=True) for name, b in self._model.named_buffers()}
-        return functional_call(self._model, (self._parameters, buffers), args, kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    def forward(self, batch: Any) -> Any:
+        return self.loss(self.model, batch)
 
 
 def _wider(x: Tensor, dtype: torch.dtype | None) -> torch.dtype:
@@ -67,18 +58,27 @@ class Base:
 
 
 class Network:
-    """A model and its loss, prepared for displacements. `seed`: of all random layers, the same in every pass."""
+    """A model and its loss, prepared for displacements. `seed`: of all random layers, the same in every pass.
+
+    No pass changes the model: its parameters without gradients, in another dtype if asked, and copies of its buffers
+    are in their places meanwhile.
+    """
 
     def __init__(self, model: nn.Module, loss: Loss, dtype: torch.dtype | None, seed: int | None, looped: bool):
-        self.model, self.loss, self.dtype, self.seed, self.looped = model, loss, dtype, seed, looped
-        self._frozen = Frozen(model, dtype)
+        self.model, self.dtype, self.seed, self.looped = model, dtype, seed, looped
+        self._whole = _Whole(model, loss)
+        with torch.inference_mode(False):
+            self._parameters = {
+                name: p.detach().to(_wider(p, dtype), copy=p.is_inference())
+                for name, p in self._whole.named_parameters()
+            }
 
     def base(self, layer: Layer, batch: Any, alone: bool = False) -> Base:
         """The batch at a layer. `alone`: make sure that no example's loss depends on another's output, and that nothing
         random is drawn without a seed.
 
-        Raises InputError for a layer that is not called exactly once, and for losses that are not per term, not finite
-        or no function of the layer's output.
+        Raises InputError for a layer that is not called exactly once, and for losses that are not per term, not finite,
+        no function of the layer's output or without a finite gradient in it; OutOfMemory.
         """
         seen: list[tuple[Tensor, Tensor]] = []
         kinds: set[torch.dtype] = set()
@@ -86,12 +86,12 @@ class Network:
         def watch(module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> Tensor:
             u = args[0] if args else next(iter(kwargs.values()))
             leaf = y.detach().requires_grad_()
-            seen.append((leaf, u.detach()))
+            seen.append((leaf, u.detach().clone()))  # what follows may be in place
             if self.dtype is None and torch.is_autocast_enabled(y.device.type):
                 kinds.add(torch.get_autocast_dtype(y.device.type))
-            return leaf
+            return leaf.clone()
 
-        with torch.inference_mode(False), torch.enable_grad(), self.through(layer, watch):
+        with torch.inference_mode(False), torch.enable_grad(), self.through(layer, watch), enough_memory("a pass"):
             terms = self.terms(batch, still=alone)
             if len(seen) != 1:
                 raise InputError(
@@ -101,8 +101,8 @@ class Network:
             y, u = seen[0]
             if self.dtype is not None and y.dtype != self.dtype:
                 raise InputError(
-                    f"dtype={self.dtype}: {layer.name} still computes in {y.dtype}; the loss must call the model that "
-                    "it is given, outside autocast"
+                    f"dtype={self.dtype}: {layer.name} still computes in {y.dtype}; the loss must call it outside "
+                    "autocast, and nothing in the model may cast"
                 )
             flat = _by_example(layer, terms, y)
             if not bool(torch.isfinite(flat).all()):
@@ -110,33 +110,29 @@ class Network:
                     f"the loss has {int((~torch.isfinite(flat)).sum())} terms that are not finite before anything is "
                     "displaced; mend the model or leave those data out"
                 )
-            if alone and len(flat) > 1:
-                self._check_alone(layer, flat, y)
             try:
-                (g,) = torch.autograd.grad(flat.double().sum(), y)
+                (g,) = torch.autograd.grad(flat.double().sum(), y, retain_graph=alone)
             except RuntimeError as error:
+                if is_no_memory(error):
+                    raise
                 raise InputError(
                     f"the loss is no differentiable function of the output of {layer.name} ({error}); "
-                    "switch off gradient checkpointing, and return the loss terms with their graph"
+                    "switch off gradient checkpointing and what overwrites values in place that a gradient needs, and "
+                    "return the loss terms with their graph"
                 ) from error
+            if not bool(torch.isfinite(g).all()):
+                raise InputError(
+                    f"the gradient of the loss in the output of {layer.name} has {int((~torch.isfinite(g)).sum())} "
+                    "entries that are not finite; mend the model or leave those data out"
+                )
+            if alone:
+                _check_alone(layer, flat, y)
         B = len(flat)
         part = slice(layer.start, layer.start + layer.m)
         y3, g3 = (x.detach().reshape(B, -1, y.shape[-1])[..., part] for x in (y, g))
         kinds |= {y.dtype} if self.dtype else {y.dtype, terms.dtype, *(p.dtype for p in self.model.parameters())}
         eps = max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
         return Base(y3, u.reshape(B, -1, u.shape[-1]), g3.double(), flat.detach(), eps)
-
-    def _check_alone(self, layer: Layer, flat: Tensor, y: Tensor) -> None:
-        """Every other example's loss must not depend on the outputs of those between, nor the other way round."""
-        for first in (0, 1):
-            half = flat[first::2].double().sum()
-            g = torch.autograd.grad(half, y, retain_graph=True, allow_unused=True)[0] if half.requires_grad else None
-            if g is not None and bool((g.reshape(len(flat), -1)[1 - first :: 2] != 0).any()):
-                raise InputError(
-                    f"the loss of one example depends on outputs of {layer.name} that belong to others, so their "
-                    "displacements would mix; the first axis of loss terms and outputs must be examples, and examples "
-                    "must not meet (batch normalisation in training mode, sequences along the first axis)"
-                )
 
     @torch.no_grad()
     def remainders(
@@ -146,7 +142,7 @@ class Network:
         sum of its terms, differences taken term by term.
 
         δ (K, B, m) displaces the positions `where` (B,), none where that is negative, or δ (K, B, T, m) all. Both use
-        what arrives of it in floating point, (y + δ) − y.
+        what arrives of it in floating point, (y + δ) − y. Raises OutOfMemory.
         """
         T, m = base.y.shape[1:]
         moved: list[Tensor] = [delta]
@@ -162,7 +158,7 @@ class Network:
             moved[0] = one
             return self.terms(batch).reshape(base.terms.shape)
 
-        with self.through(layer, displace):
+        with self.through(layer, displace), enough_memory(f"{len(delta)} displacements of {layer.name} at once"):
             terms = self._lanes(lane, delta)
         change = (terms.double() - base.terms.double()).sum(-1)
         y, g = base.y, base.g
@@ -177,10 +173,10 @@ class Network:
             try:
                 return vmap(lane, randomness="same")(delta)
             except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-                if isinstance(error, torch.OutOfMemoryError):
+                if is_no_memory(error):
                     raise
                 self.looped = True
-                reason = str(error).splitlines()[0][:200]
+                reason = first_line(error)
                 warnings.warn(
                     f"displacements pass one by one, which is slow: torch.func.vmap cannot run this model ({reason})",
                     stacklevel=2,
@@ -189,10 +185,11 @@ class Network:
 
     def terms(self, batch: Any, still: bool = False) -> Tensor:
         """The loss terms. `still`: refuse random draws that no seed repeats, which leave no trace."""
-        with _seeded(self.seed) if self.seed is not None or still else nullcontext():
-            before = _state() if still and self.seed is None else []
-            terms = self.loss(self._frozen, batch)
-            if any(not torch.equal(x, y) for x, y in zip(before, _state() if before else [], strict=True)):
+        buffers = {name: b.to(_wider(b, self.dtype), copy=True) for name, b in self._whole.named_buffers()}
+        with plain_attention(), seeded(self.seed) if self.seed is not None or still else nullcontext():
+            before = random_state() if still and self.seed is None else []
+            terms = functional_call(self._whole, (self._parameters, buffers), (batch,))
+            if any(not torch.equal(x, y) for x, y in zip(before, random_state() if before else [], strict=True)):
                 raise InputError(
                     "the model draws at random in every pass, so the loss would change without a displacement: call "
                     "model.eval(), or give random_seed to draw the same each time"
@@ -216,21 +213,22 @@ class Network:
             handle.remove()
 
 
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """With this state of torch's generators, which get theirs back."""
-    with torch.random.fork_rng(_gpus()):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield
-
-
-def _gpus() -> list[int]:
-    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-
-
-def _state() -> list[Tensor]:
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(i) for i in _gpus())]
+def _check_alone(layer: Layer, flat: Tensor, y: Tensor) -> None:
+    """No example's loss may depend on another's output. Any two examples are on different sides in one of log₂ B
+    halvings: no half's loss may depend on the other's outputs."""
+    B = len(flat)
+    example = torch.arange(B, device=flat.device)
+    losses = flat.double().sum(1) * (1 + example / B)  # apart in size, for dependences that would cancel
+    for bit in range((B - 1).bit_length()):
+        one = (example >> bit) % 2 == 1
+        for half in (one, ~one):
+            (g,) = torch.autograd.grad(losses[half].sum(), y, retain_graph=True)
+            if bool((g.reshape(B, -1)[~half] != 0).any()):
+                raise InputError(
+                    f"the loss of one example depends on outputs of {layer.name} that belong to others, so their "
+                    "displacements would mix; the first axis of loss terms and outputs must be examples, and examples "
+                    "must not meet (batch normalisation in training mode, sequences along the first axis)"
+                )
 
 
 def _by_example(layer: Layer, terms: Tensor, y: Tensor) -> Tensor:
@@ -261,10 +259,4 @@ def random_layers(model: nn.Module) -> list[str]:
 def widened(batch: Any, dtype: torch.dtype | None) -> Any:
     """The batch with its floating tensors in dtype, if one is given, and copies of what inference mode made, which no
     gradient goes through."""
-    if isinstance(batch, Tensor):
-        return batch.to(_wider(batch, dtype), copy=batch.is_inference())
-    if isinstance(batch, Mapping):
-        return {key: widened(value, dtype) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(widened(x, dtype) for x in batch))
-    return type(batch)(widened(x, dtype) for x in batch) if isinstance(batch, list | tuple) else batch
+    return with_tensors(batch, lambda x: x.to(_wider(x, dtype), copy=x.is_inference()))

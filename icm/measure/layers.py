@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
+from torch.nn.utils.parametrize import is_parametrized
 
 from icm.errors import InputError
 from icm.measure.inputs import WITHOUT_CALLS, is_conv1d
@@ -31,21 +34,26 @@ def find_layers(
     model: nn.Module, patterns: str | Sequence[str], parts: Mapping[str, Parts] | None = None
 ) -> list[Layer]:
     """The linear layers that a pattern matches, in the model's order: nn.Linear and classes named Conv1D that store
-    (inputs, outputs).
+    (inputs, outputs), their weights plain or parametrized (torch.nn.utils.parametrizations).
 
     patterns: names as of model.named_modules(), with * ? [ ]; one that begins with ! takes away. parts: for a pattern
     of fused layers, how their outputs divide: into so many equal parts, called 0, 1, …; into equal parts of these
     names; or into parts of these names and sizes. Parts are matched by "layer.part" as well as by their layer's name.
 
-    Raises InputError for a pattern that matches no linear layer, with the nearest names, for parts that do not add up,
-    and for layers whose weight is used elsewhere too: displacing one use says nothing of moving the weight.
+    Raises InputError for a pattern that matches no linear layer, with the nearest names, for no pattern, for parts that
+    do not add up, and for layers whose weight is used elsewhere too: displacing one use says nothing of moving the
+    weight.
     """
+    wanted = _patterns(patterns)
     modules = named_modules(model)
     linear = {name: shape for name, module in modules.items() if (shape := _shape(name, module)) is not None}
     if not linear:
-        raise InputError(f"{type(model).__name__} has no linear layer (nn.Linear or Conv1D) whose outputs to displace")
+        hooked = [why for module in modules.values() if (why := _hooked(module))]
+        raise InputError(
+            f"{type(model).__name__} has no linear layer (nn.Linear or Conv1D) whose outputs to displace"
+            + (f": {hooked[0]}" if hooked else "")
+        )
     cut = _cut(linear, parts or {})
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
     layers: dict[str, Layer] = {}
     for name, (m, n) in linear.items():
         start = 0
@@ -67,14 +75,28 @@ def find_layers(
     if not chosen:
         raise InputError(f"layers={patterns!r} takes away every layer that it names; name one to measure")
     picked = [layer for full, layer in layers.items() if full in chosen]
-    _refuse_tied(model, picked)
+    _refuse_tied(modules, picked, wanted)
     seen: set[tuple[int, int]] = set()  # a module with two names is measured once
     return [x for x in picked if not ((key := (id(x.module), x.start)) in seen or seen.add(key))]
 
 
+def _patterns(patterns: Any) -> list[str]:
+    wanted = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(wanted, Sequence | set | frozenset) or not all(isinstance(x, str) for x in wanted):
+        raise InputError(
+            f"layers={patterns!r} must be a name or pattern of layers, such as '*.mlp.*', or a list of them"
+        )
+    if not wanted:
+        raise InputError(f"layers={patterns!r} names no layer to measure; give a name or a pattern, '*' for all")
+    return list(wanted)
+
+
 def _shape(name: str, module: nn.Module) -> tuple[int, int] | None:
     """(m, n) of a linear layer, None for other modules."""
-    weight = module._parameters.get("weight")
+    weight: Any = module._parameters.get("weight")
+    if weight is None and is_parametrized(module, "weight"):
+        with torch.no_grad():
+            weight = module.weight
     if weight is None or isinstance(weight, UninitializedParameter) or weight.ndim != 2:
         return None
     if isinstance(module, WITHOUT_CALLS):
@@ -115,6 +137,8 @@ def _unmatched(pattern: str, modules: Mapping[str, nn.Module], layers: Mapping[s
     if pattern in modules:
         what = modules[pattern]
         kind = type(what).__name__
+        if why := _hooked(what):
+            return f"layers: {pattern!r} cannot be measured: {why}"
         within = [name for name in layers if name.startswith(f"{pattern}.")]
         if within:
             return f"layers: {pattern!r} is a {kind}, no linear layer; those in it are matched by {pattern + '.*'!r}"
@@ -127,18 +151,46 @@ def _unmatched(pattern: str, modules: Mapping[str, nn.Module], layers: Mapping[s
     return f"layers: {pattern!r} matches no linear layer; the nearest are {', '.join(nearest(pattern, layers))}"
 
 
-def _refuse_tied(model: nn.Module, layers: Sequence[Layer]) -> None:
+def _hooked(module: nn.Module) -> str:
+    """Why a linear layer whose weight is written before each call is none, or nothing."""
+    if not isinstance(module, nn.Linear) or "weight" in module._parameters or is_parametrized(module, "weight"):
+        return ""
+    if not isinstance(getattr(module, "weight", None), Tensor):
+        return ""
+    return (
+        "its weight is written anew in every pass, as torch.nn.utils.weight_norm and spectral_norm do; use those of "
+        "torch.nn.utils.parametrizations, or take it off a copy of the model (torch.nn.utils.remove_weight_norm)"
+    )
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    """What the weight is made of: itself, or the parameters of its parametrization."""
+    weight = module._parameters.get("weight")
+    return [weight] if weight is not None else list(module.parametrizations.weight.parameters())  # type: ignore[union-attr, operator]
+
+
+def _refuse_tied(modules: Mapping[str, nn.Module], layers: Sequence[Layer], wanted: Sequence[str]) -> None:
     owners: dict[int, list[str]] = {}
     held: set[tuple[int, int]] = set()
-    for name, module in named_modules(model).items():
+    for name, module in modules.items():
         for key, parameter in module._parameters.items():
             if parameter is not None and (id(module), id(parameter)) not in held:
                 held.add((id(module), id(parameter)))
                 owners.setdefault(id(parameter), []).append(f"{name}.{key}")
-    for layer in layers:
-        named = owners[id(layer.module._parameters["weight"])]
-        if len(named) > 1:
-            raise InputError(
-                f"layers: the weight of {layer.name} is tied ({', '.join(named)}): it acts in {len(named)} places, and "
-                f"displacing one output says nothing of moving it; leave it out with '!{layer.name}'"
-            )
+    places = {layer.name: max((owners[id(p)] for p in _own(layer.module)), key=len) for layer in layers}
+    tied = [layer for layer in layers if len(places[layer.name]) > 1]
+    if not tied:
+        return
+    first, named = tied[0], places[tied[0].name]
+    if len(tied) < len(layers):
+        remedy = f"leave it out: layers={[*wanted, *(f'!{layer.name}' for layer in tied)]}"
+    else:
+        module = next(name for name, module in modules.items() if module is first.module)
+        remedy = (
+            "name other layers, or measure a copy of the model that holds it twice: "
+            f"copy.get_submodule({module!r}).weight = torch.nn.Parameter(copy.get_submodule({module!r}).weight.clone())"
+        )
+    raise InputError(
+        f"layers: the weight of {first.name} is tied ({', '.join(named)}): it acts in {len(named)} places, and "
+        f"displacing one output says nothing of moving it; {remedy}"
+    )

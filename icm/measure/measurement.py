@@ -73,6 +73,11 @@ class Measurement:
         return int(self.tally.examples)
 
     @property
+    def left_out(self) -> int:
+        """Examples without a loss, such as those whose labels are all ignored: they are in no mean."""
+        return int(self.tally.left_out)
+
+    @property
     def mean(self) -> Float[Tensor, " radii"]:
         """H(r)."""
         return self.tally.mean[:-1]
@@ -220,7 +225,8 @@ class Measurement:
         """The figures, as numbers and lists for JSON."""
         low, high = self.interval.tolist()
         per_radius = ("radii", "mean", "ratio", "spread", "spread_directions", "spread_tokens", "negative", "floor")
-        single = ("layer", "m", "n", "positions", "directions", "tokens", "seed", "count", "examples", "explained")
+        single = ("layer", "m", "n", "positions", "directions", "tokens", "seed", "count", "examples", "left_out",
+                  "explained")  # fmt: skip
         return (
             {name: getattr(self, name) for name in (*single, "input_norm", "output_norm")}
             | {name: getattr(self, name).tolist() for name in (*per_radius, "resolved")}

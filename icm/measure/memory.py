@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 import weakref
 from collections.abc import Callable
@@ -19,8 +20,11 @@ _ON_CPU = 2**27  # there more lanes only leave the caches
 _SHARE = 0.25  # of a GPU's free memory
 
 
-def budget(memory: int | str | None, device: torch.device) -> int:
-    """Bytes: a number, a text such as "500MB" or "2GiB"; None: 128 MiB on a CPU, a quarter of what is free on a GPU."""
+def budget(memory: Any, device: torch.device) -> int:
+    """Bytes: a number, a text such as "500MB" or "2GiB"; None: 128 MiB on a CPU, a quarter of what is free on a GPU.
+
+    Raises InputError for anything else.
+    """
     if memory is None:
         return int(_SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else _ON_CPU
     if isinstance(memory, str):
@@ -28,9 +32,11 @@ def budget(memory: int | str | None, device: torch.device) -> int:
         if match is None:
             raise InputError(f"memory={memory!r} is no amount; write bytes, or '500MB' or '2GiB'")
         memory = int(float(match[1]) * _UNITS[match[2] or ""])
+    if isinstance(memory, bool) or not isinstance(memory, numbers.Integral):
+        raise InputError(f"memory={memory!r} is no amount; give whole bytes, or a text such as '500MB' or '2GiB'")
     if memory < 1:
         raise InputError(f"memory={memory} must be at least 1 byte, the most that displaced passes may hold")
-    return memory
+    return int(memory)
 
 
 def peak(run: Callable[[], Any]) -> int:

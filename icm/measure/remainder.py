@@ -8,23 +8,27 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from icm.arrays import to_tensor
 from icm.errors import InputError
+from icm.measure.checks import ROUNDINGS, check_alone, check_calls, check_options
 from icm.measure.displacement import Loss, Network, random_layers, widened
 from icm.measure.journal import Journal
 from icm.measure.layers import Parts, find_layers
 from icm.measure.measurement import Measurement
+from icm.measure.memory import budget
 from icm.measure.sweep import Positions, Sweep
 from icm.networks import unwrapped
 
 Progress = Callable[[int, int, str], None]
 
 RADII = tuple(10 ** (i / 4) for i in range(-4, 9))  # 0.1 to 100
+
+_TICKS = 100  # of progress, for one layer on one batch
 
 
 def curvature(
@@ -39,7 +43,7 @@ def curvature(
     tokens: int | None = 8,
     seed: int = 0,
     parts: Mapping[str, Parts] | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     memory: int | str | None = None,
     resume: str | Path | None = None,
     random_seed: int | None = None,
@@ -59,30 +63,32 @@ def curvature(
 
     positions: "one" displaces one token per pass, `tokens` of each example (None: all), each in that many directions;
     "all" displaces every token at once, and its remainders are divided by their number: cheaper by that much, but it
-    mixes what tokens do to each other into H. Positions with no gradient, such as padding, are left out.
+    mixes what tokens do to each other into H. Positions with no gradient, such as padding, are left out, and so are,
+    with a warning, examples without a loss, whose terms and gradient are all 0.
 
-    dtype: torch.float64 computes in it, the model itself unchanged; the default is the model's own precision, and the
-    result says where rounding drowns H. memory: the most that the tensors of displaced passes may hold, in bytes or as
-    "2GiB"; 128 MiB on a CPU and a quarter of what is free on a GPU by default. Many displacements pass at once, by
-    torch.func.vmap; up to the layer they share one pass. What vmap cannot run passes one by one, with a warning. Of one
-    token's displacements only the rows that they change are computed, in a causal model those from it on, where this
-    gives what whole passes do, which is tried out first, and pays.
+    dtype: torch.float64 (or "float64") computes in it, the model itself unchanged; the default is the model's own
+    precision, and the result says where rounding drowns H, TF32's rounding not counted. memory: the most that the
+    tensors of displaced passes may hold, in bytes or as "2GiB"; 128 MiB on a CPU and a quarter of what is free on a GPU
+    by default. Many displacements pass at once, by torch.func.vmap; up to the layer they share one pass. What vmap
+    cannot run passes one by one, with a warning. Of one token's displacements only the rows that they change are
+    computed, in a causal model those from it on, where this gives what whole passes do, which is tried out first, and
+    pays.
 
     The same seed gives the same draws, whatever the batches, the memory and the device: an example's depend on its
     number, the layer's name and the seed. resume: a file in which the state is kept; a measurement that was killed goes
-    on from it. random_seed: of dropout, for a model in training mode, alike in every pass. progress: called with
-    (done, total, what); None draws a bar where the error stream is a terminal, False none.
+    on from it. random_seed: of dropout, for a model in training mode, alike in every pass, but not in other batches.
+    progress: called with (done, total, what), total 0 until the end for data without a length; None draws a bar where
+    the error stream is a terminal, False none.
 
-    Raises InputError for radii that are not positive and increasing, a pattern that matches no linear layer (it names
-    the nearest), tied weights, a loss that is not per example or not finite, examples whose losses depend on each
-    other, fewer than two examples, dropout without random_seed, a budget below one displacement, and a `resume` file
-    of another measurement.
+    Intervals are of each radius by itself, not of the curve. H of an untrained network may be negative.
+
+    Raises InputError for options of a wrong kind, radii that are not positive and increasing, a pattern that matches no
+    linear layer (it names the nearest), tied weights, layers that no pass calls, a loss that is not per example or not
+    finite, examples whose losses depend on each other, fewer than two examples, dropout without random_seed, a budget
+    below one displacement, and a `resume` file of another measurement, loss or mode of the model.
     """
-    r = _radii(radii)
-    if directions < 1 or (tokens is not None and tokens < 1):
-        raise InputError(f"directions={directions}, tokens={tokens}: both must be at least 1")
-    if positions not in get_args(Positions):
-        raise InputError(f"positions={positions!r} must be 'one' or 'all'")
+    r, dtype = _radii(radii), check_options(model, loss, data, directions, positions, tokens, seed, dtype, random_seed)
+    budget(memory, torch.device("cpu"))
     model = unwrapped(model)
     chosen = find_layers(model, layers, parts)
     if random_seed is None and (drawing := random_layers(model)):
@@ -94,6 +100,7 @@ def curvature(
     sweep = Sweep(r, directions, positions, tokens, seed, memory)
     journal = Journal.open(resume, sweep.settings(chosen, dtype, random_seed), len(r), model)
     number, first, known = -1, 0, len(data) if hasattr(data, "__len__") else 0  # type: ignore[arg-type]
+    ticks = len(chosen) * _TICKS  # of a batch
     eps: dict[str, float] = {}
     with _bar(progress) as tell, torch.inference_mode(False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")  # of vmap, in single operations
@@ -101,32 +108,66 @@ def curvature(
             for number, batch in enumerate(data):
                 batch = widened(batch, dtype)
                 journal.check(number, batch)
+                if number == 0 and not all(journal.has(0, layer.name) for layer in chosen):
+                    check_calls(network, chosen, batch, layers)
                 count = 0
                 for i, layer in enumerate(chosen):
-                    tell(number * len(chosen) + i, known * len(chosen), layer.name)
-                    base = network.base(layer, batch, alone=number == 0)
-                    count = len(base.terms)
+                    at = _ticker(tell, number * ticks + i * _TICKS, known * ticks, layer.name)
+                    at(0.0)
+                    had = journal.has(number, layer.name)
+                    base = network.base(layer, batch, alone=not had)
+                    count, total = len(base.terms), float(base.terms.double().sum())
                     eps[layer.name] = max(base.eps, eps.get(layer.name, 0.0))
-                    if not journal.has(number, layer.name):
-                        measured = sweep.measure(network, layer, batch, base, first)
-                        journal.add(number, layer.name, measured)
+                    if had:
+                        size = 1 + float(base.terms.double().abs().sum())
+                        journal.check_loss(number, layer.name, total, ROUNDINGS * base.eps * size)
+                        continue
+                    if i == 0:
+                        check_alone(network, layer, batch, base)
+                    measured = sweep.measure(network, layer, batch, base, first, at)
+                    journal.add(number, layer.name, measured, total)
                 first += count
         journal.end(number + 1)
+        if eps:
+            tell((number + 1) * ticks, (number + 1) * ticks, chosen[-1].name)
     if not eps:
         raise InputError("data holds no batch; give an iterable with at least one, and not one that is used up")
     found = {}
     for layer in chosen:
         tally = journal.tallies[layer.name]
+        missing = int(tally.left_out)
         if tally.examples < 2:
             raise InputError(
                 f"data too short: {int(tally.examples)} example with remainders; intervals are between examples and "
                 "need two at least"
+                + (f"; {missing} without a loss are left out: their terms and gradients at {layer.name} are all 0, as "
+                   "where every label is ignored (at a minimum with loss 0, add a constant to the terms)"
+                   if missing else "")
+            )  # fmt: skip
+        if missing:
+            warnings.warn(
+                f"{layer.name}: {missing} of {first} examples are left out, without a loss: their terms and gradients "
+                "are all 0",
+                stacklevel=2,
             )
         found[layer.name] = Measurement(
             layer.name, layer.m, layer.n, r, tally, positions, directions, tokens if positions == "one" else None, seed,
             eps[layer.name],
         )  # fmt: skip
     return found
+
+
+def _ticker(tell: Progress, start: int, total: int, what: str) -> Callable[[float], None]:
+    """Called with the share that is done of one layer on one batch, it tells of whole ticks, each once."""
+    told = [-1]
+
+    def at(share: float) -> None:
+        tick = min(int(share * _TICKS), _TICKS - 1)
+        if tick > told[0]:
+            told[0] = tick
+            tell(start + tick, total, what)
+
+    return at
 
 
 def _radii(radii: Any) -> Tensor:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import icm.measure.row_products
-import icm.measure.row_rules  # noqa: F401  both fill the table of rules
 from icm.measure.displacement import Base, Network
 from icm.measure.layers import Layer
 from icm.measure.memory import peak
-from icm.measure.rows import Rows
+from icm.measure.nest import with_tensors
+from icm.measure.row_products import RULES
+from icm.measure.rows import Pass, Rows
+from icm.measure.surroundings import enough_memory
 
 ROUNDINGS = 64.0  # of the root of the sum of squared loss terms, that the two ways may differ by
 PAYS = 0.8  # with a larger share of all entries computed, rows are not worth it
@@ -51,8 +51,8 @@ class RowPasses:
     def one(self, b: int, t: int, delta: Tensor) -> Tensor:
         """(2, K): remainders and linear terms of example b with δ (K, m) at token t."""
         layer, T = self.layer, self.base.y.shape[1]
+        rows = Pass(RULES)
         linear: list[Tensor] = []
-        made: list[Rows] = []
 
         def displace(module: nn.Module, args: tuple, kwargs: dict, y: Tensor) -> Tensor:
             if y.ndim < 2 or y.shape[-2] != T or math.prod(y.shape[:-2]) != 1:
@@ -63,13 +63,13 @@ class RowPasses:
             values[..., part] += delta.view(len(delta), *[1] * (y.ndim - 1), layer.m).to(y.dtype)
             moved = (values[..., part].double() - old.double()).view(len(delta), layer.m)
             linear.append(moved @ self.base.g[b, t])
-            made.append(Rows(y, values, t, y.ndim - 2))
-            return made[0]
+            return Rows(y, values, t, y.ndim - 2, rows)
 
-        with self.network.through(layer, displace):
+        what = f"{len(delta)} displacements of {layer.name} at once"
+        with self.network.through(layer, displace), enough_memory(what):
             terms = self.network.terms(self.singles[b])
         (first,) = linear
-        self.share = made[0].work[0] / max(1.0, made[0].work[1])
+        self.share = rows.share
         return torch.stack([self._change(terms, b, len(delta)) - first, first])
 
     def _change(self, terms: Tensor, b: int, lanes: int) -> Tensor:
@@ -97,14 +97,15 @@ class RowChoice:
 
     def passes(self, network: Network, layer: Layer, batch: Any, base: Base, budget: int) -> RowPasses | None:
         key = layer.name, tuple(base.y.shape)
-        if key not in self._lanes and key not in self.why_not:
-            try:
+        if key in self.why_not:
+            return None
+        try:
+            if key not in self._lanes:
                 self._lanes[key] = trial(network, layer, batch, base, budget)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # whatever a model makes of rows: passes of all rows are for every model
-                self.refuse(layer, base, error)
-        return None if key in self.why_not else RowPasses(network, layer, batch, base, *self._lanes[key])
+            return RowPasses(network, layer, batch, base, *self._lanes[key])
+        except Exception as error:  # whatever a model makes of rows: passes of all rows are for every model
+            self.refuse(layer, base, error)
+            return None
 
     def refuse(self, layer: Layer, base: Base, error: Exception) -> None:
         """From here on all rows."""
@@ -127,12 +128,13 @@ def trial(network: Network, layer: Layer, batch: Any, base: Base, budget: int) -
     unit = torch.randn(LANES, m, generator=torch.Generator().manual_seed(0))
     unit = (unit / unit.norm(dim=-1, keepdim=True)).to(base.y.device, base.wide)
     delta = unit * size * torch.logspace(0, -1, LANES).to(unit)[:, None]
+    loudest = int(base.g.flatten(1).norm(dim=1).argmax())  # an example without a loss would prove nothing
     found, most, shares = [], 0, []
     for t in (0, T // 2, T - 1):
         here: list[Tensor] = []
 
         def run(t: int = t, here: list[Tensor] = here) -> None:
-            here.append(passes.one(0, t, delta))
+            here.append(passes.one(loudest, t, delta))
 
         if not shares:
             most = peak(run)
@@ -146,35 +148,34 @@ def trial(network: Network, layer: Layer, batch: Any, base: Base, budget: int) -
         shares.append(passes.share)
     if shares[1] > PAYS:
         raise NotImplementedError(f"{shares[1]:.0%} of all that passes of all rows compute is computed")
-    _compare(passes, network, layer, delta, torch.stack(found))
+    _compare(passes, network, layer, delta, torch.stack(found), loudest)
     # Memory is affine in lanes, c + s K with c ≥ 0: that of LANES bounds that of more, in proportion. With their draws.
     each = most / LANES
-    return int(budget // (each + 2 * B * m * delta.element_size())), each
+    lanes = int(budget // (each + 2 * B * m * delta.element_size()))
+    if lanes < LANES:
+        raise NotImplementedError(f"only {lanes} lanes fit at once")
+    return lanes, each
 
 
-def _compare(passes: RowPasses, network: Network, layer: Layer, delta: Tensor, found: Tensor) -> None:
-    """Refuse what (3, 2, K) remainders and linear terms at an early, a middle and a late token are not those of passes
-    of all rows: one lane of each, two of the middle."""
-    every = passes.base
-    base = Base(every.y[:1], every.u[:1], every.g[:1], every.terms[:1], every.eps)
+def _compare(passes: RowPasses, network: Network, layer: Layer, delta: Tensor, found: Tensor, b: int) -> None:
+    """Refuse what (3, 2, K) remainders and linear terms of example b at an early, a middle and a late token are not
+    those of passes of all rows: one lane of each, two of the middle."""
+    every, own = passes.base, slice(b, b + 1)
+    base = Base(every.y[own], every.u[own], every.g[own], every.terms[own], every.eps)
     T = base.y.shape[1]
     which = ((0, 0, 0), (1, 0, T // 2), (1, 1, T // 2), (2, 1, T - 1))
     moved = delta.new_zeros(len(which), *base.y.shape)
     for k, (_, lane, t) in enumerate(which):
         moved[k, 0, t] = delta[lane]
-    wanted = torch.stack(network.remainders(layer, passes.singles[0], base, moved))[..., 0]
+    wanted = torch.stack(network.remainders(layer, passes.singles[b], base, moved))[..., 0]
     mine = torch.stack([found[i, :, lane] for i, lane, _ in which], 1)
     off = (mine - wanted).abs()
-    if not bool((off <= passes.tolerance(0) + ROUNDINGS * base.eps * wanted.abs().sum(0)).all()):
+    if not bool((off <= passes.tolerance(b) + ROUNDINGS * base.eps * wanted.abs().sum(0)).all()):
         raise NotImplementedError(f"remainders are off by {float(off.max()):.3g} at most")
 
 
 def only(batch: Any, b: int, count: int) -> Any:
     """Example b of a batch of so many: of each tensor whose first axis has that size."""
-    if isinstance(batch, Tensor):
-        return batch[b : b + 1] if batch.ndim and batch.shape[0] == count else batch
-    if isinstance(batch, Mapping):
-        return {key: only(value, b, count) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(only(x, b, count) for x in batch))
-    return type(batch)(only(x, b, count) for x in batch) if isinstance(batch, list | tuple) else batch
+    if count == 1:
+        return batch
+    return with_tensors(batch, lambda x: x[b : b + 1] if x.ndim and len(x) == count else x)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from icm.measure.row_rules import put
-from icm.measure.rows import Rows, bases
+from icm.measure import row_rules
+from icm.measure.rows import Rows, Rule, bases
 
 FEW = 8  # a part of the keys so small, or less, is attended to apart from those that lanes share
 
@@ -215,13 +218,18 @@ def class_losses(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     return Rows(func(x.base, target, **given), values.unflatten(0, x.changed.shape[:2]), x.lo, axis)
 
 
-def fill() -> None:
-    put("linear", linear)
-    put("addmm", addmm)
-    put("matmul __matmul__ __rmatmul__", matmul)
-    put("layer_norm rms_norm", normalises)
-    put("scaled_dot_product_attention", attention)
-    put("cross_entropy nll_loss", class_losses)
-
-
-fill()
+RULES: Mapping[Any, Rule] = MappingProxyType(  # of everything
+    {
+        **row_rules.RULES,
+        **dict(
+            chain(
+                row_rules.named("linear", linear),
+                row_rules.named("addmm", addmm),
+                row_rules.named("matmul mm bmm __matmul__ __rmatmul__", matmul),
+                row_rules.named("layer_norm rms_norm", normalises),
+                row_rules.named("scaled_dot_product_attention", attention),
+                row_rules.named("cross_entropy nll_loss", class_losses),
+            )
+        ),
+    }
+)

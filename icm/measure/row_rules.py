@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from icm.measure.rows import RULES, Rows, Rule, aligned, axis_after, bases
+from icm.measure.rows import Rows, Rule, aligned, axis_after, bases
 
 _OWNERS = torch, Tensor, functional, torch.special, torch.linalg
 
@@ -25,7 +27,7 @@ POINTWISE = (
     "less_equal greater greater_equal not_equal logical_and logical_or logical_not logical_xor bitwise_and bitwise_or "
     "bitwise_not bitwise_xor minimum maximum fmin fmax clamp clip clamp_min clamp_max where masked_fill lerp addcmul "
     "addcdiv relu relu6 gelu silu mish selu celu elu leaky_relu softplus softsign hardtanh hardswish hardsigmoid "
-    "hardshrink softshrink tanhshrink logsigmoid threshold to type type_as float double half bfloat16 long int bool "
+    "hardshrink softshrink tanhshrink logsigmoid threshold type float double half bfloat16 long int bool "
     "clone contiguous detach copysign __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ "
     "__div__ __rdiv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __pow__ __rpow__ __neg__ __pos__ __abs__ __eq__ "
     "__ne__ __lt__ __le__ __gt__ __ge__ __and__ __or__ __xor__ __invert__ __rand__ __ror__ __rxor__"
@@ -51,24 +53,29 @@ def pointwise(func: Any, args: tuple, kwargs: dict[str, Any], spread: bool = Fal
     place = aligned(rows)
     if place is None:
         return NotImplemented
-    lo, hi, right = place
+    lo, _, right = place
     base = func(*bases(args), **bases(kwargs))
     if not isinstance(base, Tensor) or base.ndim < -right or base.shape[right] != rows[0].length:
         return NotImplemented
     if any(isinstance(x, Tensor) and x.ndim > base.ndim for x in given):
         return NotImplemented
 
-    def cut(x: Any) -> Any:
-        if isinstance(x, Rows):
-            values = x.between(lo, hi)
-            return values.reshape(len(values), *[1] * (base.ndim - x.base.ndim), *values.shape[1:])
-        if isinstance(x, Tensor) and x.ndim >= -right and x.shape[right] != 1:
-            part = x.narrow(right, lo, hi - lo)
-            return part.expand(rows[0].lanes, *part.shape) if spread and x.shape == base.shape else part
-        return x
-
-    values = func(*map(cut, args), **{key: cut(x) for key, x in kwargs.items()})
+    lanes = rows[0].lanes if spread else None
+    cut = [_cut(x, base, place, lanes) for x in args]
+    values = func(*cut, **{key: _cut(x, base, place, lanes) for key, x in kwargs.items()})
     return Rows(base, values, lo, base.ndim + right)
+
+
+def _cut(x: Any, base: Tensor, place: tuple[int, int, int], lanes: int | None) -> Any:
+    """The changed rows of an argument, as broadcasting with `base` wants them; in all `lanes` where those are given."""
+    lo, hi, right = place
+    if isinstance(x, Rows):
+        values = x.between(lo, hi)
+        return values.reshape(len(values), *[1] * (base.ndim - x.base.ndim), *values.shape[1:])
+    if isinstance(x, Tensor) and x.ndim >= -right and x.shape[right] != 1:
+        part = x.narrow(right, lo, hi - lo)
+        return part.expand(lanes, *part.shape) if lanes is not None and x.shape == base.shape else part
+    return x
 
 
 def losses(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -90,6 +97,12 @@ def dropout(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 def metadata(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """What no values decide."""
     return func(*bases(args), **bases(kwargs))
+
+
+def casts(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Another dtype or device, perhaps that of another tensor."""
+    rule = pointwise if args and isinstance(args[0], Rows) else metadata
+    return rule(func, args[:1] + bases(args[1:]), bases(kwargs))
 
 
 def shapes(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -136,7 +149,7 @@ def along(position: int, name: str) -> Rule:
     key = "dims" if name in ("flip", "roll") else "dim"
 
     def rule(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        x = args[0]
+        x, kwargs = args[0], _dims(kwargs, key)
         dim = kwargs.get(key, args[position] if len(args) > position else DIM.get(name))
         many = (dim,) if isinstance(dim, int) else dim
         if not isinstance(many, tuple | list) or isinstance(dim, bool) or not many:
@@ -160,15 +173,17 @@ def along(position: int, name: str) -> Rule:
             kwargs = {**kwargs, key: new}
         values = func(x.changed, *args[1:], **kwargs)
         axis, fewer = x.axis, x.axis - sum(d < x.axis for d in many)
-
-        def made(b: Any, v: Any) -> Any:
-            return Rows(b, v, x.lo, axis if b.ndim == ndim else fewer)
-
-        if isinstance(base, Tensor):
-            return made(base, values)
-        return tuple_like(base, [made(b, v) for b, v in zip(base, values, strict=True)])
+        single = isinstance(base, Tensor)
+        pairs = [(base, values)] if single else zip(base, values, strict=True)
+        made = [Rows(b, v, x.lo, axis if b.ndim == ndim else fewer) for b, v in pairs]
+        return made[0] if single else tuple_like(base, made)
 
     return rule
+
+
+def _dims(kwargs: dict[str, Any], key: str = "dim") -> dict[str, Any]:
+    """With torch's own name for what NumPy calls axis."""
+    return {key if name == "axis" else name: x for name, x in kwargs.items()}
 
 
 def tuple_like(like: Any, values: list[Any]) -> Any:
@@ -218,7 +233,7 @@ def taken(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 def joins(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """torch.cat and torch.stack along another axis."""
     tensors = args[0] if args else kwargs.get("tensors")
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+    dim = _dims(kwargs).get("dim", args[1] if len(args) > 1 else 0)
     if not isinstance(dim, int) or not isinstance(tensors, tuple | list):
         return NotImplemented
     rows = [x for x in tensors if isinstance(x, Rows)]
@@ -234,42 +249,43 @@ def joins(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if base.ndim == ndim and dim == axis:
         return NotImplemented
     lanes = rows[0].lanes
-
-    def cut(x: Tensor) -> Tensor:
-        if isinstance(x, Rows):
-            return x.between(lo, hi)
-        part = x.narrow(axis, lo, hi - lo)
-        return part.expand(lanes, *part.shape)
-
-    return Rows(base, func([cut(x) for x in tensors], dim - base.ndim), lo, after)
+    plain = (None if isinstance(x, Rows) else x.narrow(axis, lo, hi - lo) for x in tensors)
+    cut = [
+        x.between(lo, hi) if part is None else part.expand(lanes, *part.shape)
+        for x, part in zip(tensors, plain, strict=True)
+    ]
+    return Rows(base, func(cut, dim - base.ndim), lo, after)
 
 
-def put(names: str, rule: Rule) -> None:
-    """The rule for the functions and methods of these names."""
+def named(names: str, rule: Rule) -> Iterator[tuple[Any, Rule]]:
+    """The rule with each of torch's functions and methods of these names."""
     for name in names.split():
         for owner in _OWNERS:
             if callable(func := getattr(owner, name, None)) and not isinstance(func, type | types.ModuleType):
-                RULES[func] = rule
+                yield func, rule
 
 
-def fill() -> None:
-    put(METADATA, metadata)
-    for name in PROPERTIES.split():
-        if hasattr(Tensor, name):
-            RULES[getattr(Tensor, name).__get__] = metadata
-    RULES[Tensor.T.__get__] = RULES[Tensor.mT.__get__] = permutes  # type: ignore[attr-defined]
-    put(POINTWISE, pointwise)
-    put(LOSSES, losses)
-    put(DROPOUT, dropout)
-    put(SHAPES, shapes)
-    put("expand expand_as broadcast_to", expands)
-    put(PERMUTES, permutes)
-    for position, names in ALONG.items():
-        for name in names.split():
-            put(name, along(position, name))
-    put("__iter__", iterates)
-    put("__getitem__", taken)
-    put("cat concat concatenate stack", joins)
+def _getters(names: str, rule: Rule) -> Iterator[tuple[Any, Rule]]:
+    return ((getattr(Tensor, name).__get__, rule) for name in names.split() if hasattr(Tensor, name))
 
 
-fill()
+RULES: Mapping[Any, Rule] = types.MappingProxyType(
+    dict(
+        chain(
+            named(METADATA, metadata),
+            _getters(PROPERTIES, metadata),
+            _getters("T mT", permutes),
+            named(POINTWISE, pointwise),
+            named("to type_as", casts),
+            named(LOSSES, losses),
+            named(DROPOUT, dropout),
+            named(SHAPES, shapes),
+            named("expand expand_as broadcast_to", expands),
+            named(PERMUTES, permutes),
+            *(named(name, along(at, name)) for at, names in ALONG.items() for name in names.split()),
+            named("__iter__", iterates),
+            named("__getitem__", taken),
+            named("cat concat concatenate stack", joins),
+        )
+    )
+)

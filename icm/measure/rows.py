@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,14 +13,32 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 
 Rule = Callable[[Any, tuple, dict[str, Any]], Any]  # (func, args, kwargs) to its value, or NotImplemented
 
-RULES: dict[Any, Rule] = {}  # filled by icm.measure.row_rules, when imported; constant from then on
+
+class Pass:
+    """What all rows of a pass share: the rules that functions of torch go by, and how much was computed: entries for a
+    lane, and those that the tensors have."""
+
+    def __init__(self, rules: Mapping[Any, Rule]):
+        self.rules, self.computed, self.full = rules, 0.0, 0.0
+
+    @property
+    def share(self) -> float:
+        return self.computed / max(1.0, self.full)
+
+    def note(self, found: Any) -> None:
+        """Take in what a function gave."""
+        for x in (found,) if isinstance(found, Rows) else tree_leaves(found):
+            if isinstance(x, Rows):
+                x.of = self
+                self.computed += x.changed.numel() / x.lanes
+                self.full += x.base.numel()
 
 
 class Rows(Tensor):
     """K lanes of a tensor, all equal to `base` but for the rows lo to hi of the token axis, which `changed` holds, (K,
     *base.shape with hi − lo rows). axis None: lanes that have nothing in common, changed (K, *base.shape).
 
-    Functions of torch go by the rule that RULES has for them. Any other is applied to every lane in full, by
+    Functions of torch go by the rule that their pass has for them. Any other is applied to every lane in full, by
     torch.func.vmap, after which the token axis is unknown. What neither can do raises: a value is right or refused.
     """
 
@@ -28,10 +46,12 @@ class Rows(Tensor):
     changed: Tensor
     lo: int
     axis: int | None
-    work: list[float]  # of all that came of the first: entries computed for a lane, and those that the tensors have
+    of: Pass | None  # None: not yet known to one
 
     @staticmethod
-    def __new__(cls, base: Tensor, values: Tensor, lo: int = 0, axis: int | None = None) -> Rows:
+    def __new__(
+        cls, base: Tensor, values: Tensor, lo: int = 0, axis: int | None = None, of: Pass | None = None
+    ) -> Rows:
         wanted = list(base.shape)
         if axis is not None:
             wanted[axis] = values.shape[axis + 1]
@@ -42,7 +62,7 @@ class Rows(Tensor):
                 f"{tuple(values.shape)} {values.dtype} are no lanes of {tuple(base.shape)} {base.dtype} at {axis}"
             )
         made = Tensor._make_wrapper_subclass(cls, base.shape, dtype=base.dtype, device=base.device)  # type: ignore[attr-defined]
-        made.base, made.changed, made.lo, made.axis, made.work = base, values, lo, axis, [0.0, 0.0]
+        made.base, made.changed, made.lo, made.axis, made.of = base, values, lo, axis, of
         return made
 
     @property
@@ -81,28 +101,19 @@ class Rows(Tensor):
     def __torch_function__(cls, func: Any, types: Sequence[type], args: tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         refuse_changes(func, kwargs)
-        rule = RULES.get(func)
+        given = args[:1] if args and isinstance(args[0], Rows) else tree_leaves((args, kwargs))
+        of = next(x.of for x in given if isinstance(x, Rows))
+        rule = None if of is None else of.rules.get(func)
         found = NotImplemented if rule is None else rule(func, args, kwargs)
         if found is NotImplemented:
             found = lane_by_lane(func, args, kwargs)
-        if isinstance(found, Rows | tuple | list):
-            note_work(found, args, kwargs)
+        if of is not None and isinstance(found, Rows | tuple | list | dict):
+            of.note(found)
         return found
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         raise NotImplementedError(f"{func} reached a tensor of which only some rows are kept")
-
-
-def note_work(found: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-    """Count what was computed, in the list that all rows of a pass share."""
-    work = None
-    for x in found if isinstance(found, tuple | list) else (found,):
-        if isinstance(x, Rows):
-            work = work or next(y for y in tree_leaves((args, kwargs)) if isinstance(y, Rows)).work
-            x.work = work
-            work[0] += x.changed.numel() / x.lanes
-            work[1] += x.base.numel()
 
 
 def bases(tree: Any) -> Any:

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from icm.errors import InputError
-from icm.measure.directions import Draw, all_positions, eligible, example_seeds, one_position, positions_of
+from icm.measure.directions import Draw, all_positions, displaced, example_seeds, one_position, positions_of
 from icm.measure.displacement import Base, Network
 from icm.measure.layers import Layer
 from icm.measure.memory import budget, peak
-from icm.measure.row_passes import RowChoice
+from icm.measure.row_passes import RowChoice, RowPasses
 from icm.measure.tally import BatchSums, Tally
 
 Positions = Literal["one", "all"]
+Tell = Callable[[float], None]  # the share of one layer's displacements on one batch that is done
 
 NOISE = 16.0  # roundings of the output that make the radius r₀ at which remainders are rounding alone
 
@@ -52,21 +53,25 @@ class Sweep:
             "random_seed": random_seed,
         }
 
-    def measure(self, network: Network, layer: Layer, batch: Any, base: Base, first: int) -> Tally:
+    def measure(
+        self, network: Network, layer: Layer, batch: Any, base: Base, first: int, tell: Tell = lambda share: None
+    ) -> Tally:
         """The sums of one batch whose first example has that number in the data."""
         if self.positions == "one":
             passes = self.rows.passes(network, layer, batch, base, budget(self.memory, base.y.device))
             if passes is not None:
                 try:
-                    return self._measure(layer, base, first, passes.remainders, passes.lanes)
+                    return self._measure(layer, base, first, _by_rows(passes), passes.lanes, tell)
                 except torch.OutOfMemoryError:
                     raise
-                except Exception as error:  # whatever a model makes of rows: the other way is for every model
-                    self.rows.refuse(layer, base, error)
+                except (_NoRowsError, InputError) as error:  # the other way is for every model
+                    self.rows.refuse(layer, base, error.why if isinstance(error, _NoRowsError) else error)
         lanes = self._at_once(network, layer, batch, base)
-        return self._measure(layer, base, first, partial(network.remainders, layer, batch, base), lanes)
+        return self._measure(layer, base, first, partial(network.remainders, layer, batch, base), lanes, tell)
 
-    def _measure(self, layer: Layer, base: Base, first: int, remainders: Callable[..., Any], lanes: int) -> Tally:
+    def _measure(
+        self, layer: Layer, base: Base, first: int, remainders: Callable[..., Any], lanes: int, tell: Tell
+    ) -> Tally:
         """With so many lanes at once: remainders(δ, where) as of Network.remainders."""
         B, T = base.y.shape[:2]
         seeds = example_seeds(self.seed, layer.name, first, B)
@@ -75,22 +80,25 @@ class Sweep:
         radii = torch.cat([self.radii, torch.tensor([noise_radius], dtype=torch.float64)]).to(base.y.device)
         R = len(radii)
         draws, real, share = self._draws(base, seeds, max(1, lanes // R))
-        x = torch.zeros(R, self.directions, B, dtype=torch.float64)  # of one token
-        linear, done, sums = torch.zeros_like(x), 0, BatchSums(R, B)
+        token, done, sums = 0, 0, BatchSums(R, B)
         for draw in draws:
+            if draw.token != token:
+                sums.next()
+                token = draw.token
             D = len(draw.delta)
             lengths = radii.to(draw.delta.dtype).view(-1, *[1] * (draw.delta.ndim - 1))
             parts = [
                 remainders(draw.delta[lane // R].mul_(lengths[lane % R]), draw.where)
                 for lane in torch.arange(D * R, device=radii.device).split(lanes)
             ]
-            for kept, every in zip((x, linear), zip(*parts, strict=True), strict=True):
-                kept[:, done : done + D] = torch.cat(every).unflatten(0, (D, R)).transpose(0, 1).cpu() * share
+            x, linear = (
+                torch.cat(every).unflatten(0, (D, R)).transpose(0, 1).cpu() * share
+                for every in zip(*parts, strict=True)
+            )
+            self._check(layer, x * real[token])
+            sums.add(x, linear, real[token])
             done += D
-            if done == self.directions:
-                self._check(layer, x * real[draw.token])
-                sums.add(x, linear, real[draw.token])
-                done = 0
+            tell(done / (len(real) * self.directions))
         squares = float(base.y.double().square().sum()), float(base.u.double().square().sum())
         return sums.tally(noise_radius, (B * T, *squares))
 
@@ -100,8 +108,10 @@ class Sweep:
             chosen = positions_of(base, self.tokens, seeds)
             real = (chosen >= 0).double().T
             return one_position(base, chosen, self.directions, seeds, at_once), real, torch.ones(len(seeds))
-        share = 1 / eligible(base.g).sum(-1).double().cpu()  # of the summed remainder, per displaced position
-        return all_positions(base, self.directions, seeds, at_once), torch.ones(1, len(seeds)), share
+        count = displaced(base).sum(-1).double().cpu()
+        share = 1 / count.clamp(min=1)  # of the summed remainder, per displaced position
+        draws = all_positions(base, self.directions, seeds, at_once) if bool(count.any()) else iter(())
+        return draws, (count > 0).double()[None], share
 
     def _check(self, layer: Layer, x: Tensor) -> None:
         bad = ~torch.isfinite(x)
@@ -137,3 +147,23 @@ class Sweep:
                 lanes = 1 + (most - one) * (lanes - 1) // (every - one)
             self._lanes[key] = lanes
         return self._lanes[key]
+
+
+class _NoRowsError(Exception):
+    """Whatever a model makes of rows."""
+
+    def __init__(self, why: Exception):
+        super().__init__(str(why))
+        self.why = why
+
+
+def _by_rows(passes: RowPasses) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def remainders(delta: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return passes.remainders(delta, where)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise _NoRowsError(error) from error
+
+    return remainders

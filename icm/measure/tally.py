@@ -24,6 +24,7 @@ class Tally:
         tokens = number of tokens             negative = number of x < 0
         linear = Σ ⟨∇L, δ⟩²                   noise_radius = Σ n r₀
         outputs, inputs = Σ ‖y_t‖², Σ ‖u_t‖² over rows positions
+        left_out = number of examples without any remainder, in none of the sums above but the last
     """
 
     weight: Tensor
@@ -45,6 +46,7 @@ class Tally:
     outputs: Tensor
     inputs: Tensor
     rows: Tensor
+    left_out: Tensor
 
     @classmethod
     def empty(cls, radii: int) -> Tally:
@@ -70,6 +72,7 @@ class Tally:
         sums = BatchSums(x.shape[0], x.shape[3])
         for each, terms, kept in zip(x.unbind(1), linear.unbind(1), real, strict=True):
             sums.add(each, terms, kept)
+            sums.next()
         return sums.tally(noise_radius, rows)
 
     def __add__(self, other: Tally) -> Tally:
@@ -120,11 +123,12 @@ class Tally:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Tally:
+        kept = {"left_out": 0.0} | dict(kept)  # older files counted none
         return cls(**{f.name: torch.tensor(kept[f.name], dtype=torch.float64) for f in fields(cls)})
 
 
 class BatchSums:
-    """What `Tally.of` makes of a batch, token by token: memory for the remainders of one."""
+    """What `Tally.of` makes of a batch, token by token and a few directions at a time: memory for their sums."""
 
     def __init__(self, radii: int, examples: int):
         self._S = torch.zeros(radii, examples, dtype=torch.float64)
@@ -133,6 +137,7 @@ class BatchSums:
             name: torch.zeros(radii, dtype=torch.float64) for name in ("square", "token", "negative", "linear")
         }
         self._tokens = 0.0
+        self._token, self._real, self._drawn = torch.zeros_like(self._S), torch.zeros_like(self._n), 0
 
     def add(
         self,
@@ -140,24 +145,31 @@ class BatchSums:
         linear: Float[Tensor, "radii directions examples"],
         real: Float[Tensor, " examples"],
     ) -> None:
-        """One token of each example, of those that are `real` (1 or 0)."""
+        """Some directions at one token, which `next` ends, of each example that is `real` (1 or 0)."""
         x, linear, real = x.double().cpu(), linear.double().cpu(), real.double().cpu()
-        directions = x.shape[1]
         x, linear = x * real, linear * real
-        S = x.sum(1)
-        self._S += S
-        self._n += real * directions
-        self._tokens += float(real.sum())
+        self._token += x.sum(1)
+        self._real, self._drawn = real, self._drawn + x.shape[1]
         for name, value in (
             ("square", x.square().sum((1, 2))),
-            ("token", (S.square() / directions).sum(1)),
             ("negative", (x < 0).double().sum((1, 2))),
             ("linear", linear.square().sum((1, 2))),
         ):
             self._per_radius[name] += value
 
+    def next(self) -> None:
+        """What is added from here on is of another token."""
+        if self._drawn:
+            self._S += self._token
+            self._n += self._real * self._drawn
+            self._tokens += float(self._real.sum())
+            self._per_radius["token"] += (self._token.square() / self._drawn).sum(1)
+            self._token.zero_()
+            self._drawn = 0
+
     def tally(self, noise_radius: float, rows: tuple[int, float, float]) -> Tally:
         """The sums over this batch's examples."""
+        self.next()
         S, n = self._S, self._n
         positions, outputs, inputs = (torch.tensor(float(x), dtype=torch.float64) for x in rows)
         return Tally(
@@ -176,6 +188,7 @@ class BatchSums:
             outputs=outputs,
             inputs=inputs,
             rows=positions,
+            left_out=(n == 0).double().sum(),
             **self._per_radius,
         )
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from icm.measure.directions import all_positions, eligible, example_seeds, one_position, positions_of
+from icm.measure.directions import (
+    BLOCK,
+    all_positions,
+    displaced,
+    eligible,
+    example_seeds,
+    one_position,
+    positions_of,
+)
 from icm.measure.displacement import Base
+from icm.measure.memory import peak
 
 
 def base(u: Tensor, m: int = 4, g: Tensor | None = None) -> Base:
@@ -56,6 +66,21 @@ def test_all_positions_leave_alone_what_has_no_input_or_no_gradient():
     assert eligible(torch.zeros(1, 2, 3)).all()
 
 
+def test_examples_without_a_loss_are_not_displaced():
+    """Terms and gradient all 0; without a gradient in the whole batch, but with terms, every position is."""
+    g, u = torch.zeros(3, 2, 4, dtype=torch.float64), inputs(3, 2, 4)
+    terms = torch.zeros(3, 2)
+    terms[2, 0] = 1.0
+    for some, wanted in ((False, [[False] * 2, [False] * 2, [True] * 2]), (True, [[True, False], *[[False] * 2] * 2])):
+        if some:
+            g[0, 0, 1] = 1.0
+        made = Base(torch.zeros(3, 2, 4).double(), u, g, terms, 1e-16)
+        assert displaced(made).tolist() == wanted
+        assert (positions_of(made, None, [1, 2, 3]) >= 0).any(-1).tolist() == [any(row) for row in wanted]
+        (draw,) = all_positions(made, 2, [1, 2, 3], 2)
+        assert (draw.delta.norm(dim=-1) > 0).all(0).tolist() == wanted
+
+
 def test_one_position_moves_uniformly_on_the_sphere():
     """Squared coordinates of a uniform δ in R^m are Beta(1/2, (m − 1)/2), and signs are even."""
     for m in (1, 2, 7):
@@ -81,6 +106,46 @@ def test_directions_do_not_depend_on_how_many_pass_at_once_or_on_the_batch():
     assert torch.equal(torch.cat([x.delta for x in alone])[:, 0], torch.cat([x.delta for x in whole])[:, 1])
     together, apart = ([*all_positions(base(u), 6, [1, 2], k)] for k in (6, 4))
     assert torch.equal(torch.cat([x.delta for x in together]), torch.cat([x.delta for x in apart]))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, BLOCK, 3 * BLOCK, 1000])
+def test_many_directions_are_the_same_at_any_number_at_once_and_begin_as_fewer_do(at_once: int) -> None:
+    made, chosen, many = base(inputs(2, 3, 4)), torch.tensor([[0, 2], [1, -1]]), 2 * BLOCK + 9
+    every = [*one_position(made, chosen, many, [1, 2], at_once)]
+    reference = [*one_position(made, chosen, many, [1, 2], 5)]
+    for token in (0, 1):
+        mine, wanted = (torch.cat([x.delta for x in each if x.token == token]) for each in (every, reference))
+        assert torch.equal(mine, wanted)
+        fewer = [x.delta for x in one_position(made, chosen, 3, [1, 2], 9) if x.token == token]
+        assert torch.equal(torch.cat(fewer), wanted[:3])
+        assert len(wanted.flatten(0, 1).unique(dim=0)) == 2 * many
+    assert max(len(x.delta) for x in every) <= at_once
+    alone = [*one_position(base(inputs(2, 3, 4)[1:]), chosen[1:], many, [2], at_once)]
+    assert torch.equal(torch.cat([x.delta for x in alone])[:, 0], torch.cat([x.delta for x in every])[:, 1])
+
+
+def test_memory_does_not_grow_with_the_number_of_directions():
+    def held(directions: int) -> int:
+        made, chosen = base(inputs(8, 1, 4), 64), torch.zeros(8, 1, dtype=torch.long)
+        return peak(lambda: [None for _ in one_position(made, chosen, directions, list(range(8)), 16)])
+
+    assert held(40 * BLOCK) <= 1.01 * held(2 * BLOCK)
+
+
+def test_draws_of_all_positions_do_not_depend_on_the_signs_that_a_factorization_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of R in u = Q R are free, and other devices choose others."""
+    made, qr = base(inputs(2, 5, 3)), torch.linalg.qr
+    wanted = [x.delta for x in all_positions(made, 3, [1, 2], 3)]
+
+    def other(x: Tensor) -> tuple[Tensor, Tensor]:
+        Q, R = qr(x)
+        flip = torch.tensor([1.0, -1.0, -1.0]).double()
+        return Q * flip, R * flip[:, None]
+
+    monkeypatch.setattr(torch.linalg, "qr", other)
+    assert torch.equal(torch.cat([x.delta for x in all_positions(made, 3, [1, 2], 3)]), torch.cat(wanted))
 
 
 def test_positions_are_drawn_evenly_without_replacement_among_those_with_a_gradient():

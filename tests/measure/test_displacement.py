@@ -236,7 +236,9 @@ def test_the_coarsest_precision_is_known():
     network, layer = prepared(model, "c_proj", cast, dtype=torch.float64)
     assert network.base(layer, tokens()).eps == torch.finfo(torch.float64).eps
     network, layer = prepared(model, "c_proj", lambda _, batch: next_token(model, batch), dtype=torch.float64)
-    with pytest.raises(InputError, match=r"still computes in torch.float32; the loss must call the model that it is"):
+    assert network.base(layer, tokens()).y.dtype == torch.float64
+    model.c_proj.register_forward_hook(lambda module, args, y: y.float())
+    with pytest.raises(InputError, match=r"c_proj still computes in torch.float32; .*nothing in the model may cast"):
         network.base(layer, tokens())
 
 
@@ -257,6 +259,8 @@ class Odd(nn.Module):
             return self.a(x) + torch.rand(())
         if self.use == "detached":
             return self.a(x).detach()
+        if self.use == "alone":
+            return self.a(x)
         return self.a(x).cumsum(0)  # sequence-first: each step reads those before
 
 
@@ -273,6 +277,7 @@ class Odd(nn.Module):
         ("detached", lambda y: [y], "loss returned a list, not a tensor"),
         ("detached", lambda y: y.sum(-1)[:3], "do not share a first axis of examples"),
         ("detached", lambda y: y.sum(-1) / 0, "4 terms that are not finite before anything is displaced"),
+        ("alone", lambda y: (0 * y).square().sum(-1).sqrt(), "has 12 entries that are not finite; mend the model"),
     ],
 )
 def test_losses_and_layers_that_cannot_be_displaced(use: str, reduce: Any, said: str) -> None:
@@ -305,3 +310,32 @@ def test_batches_of_any_shape_are_widened():
         made = torch.ones(2)
     with torch.inference_mode(False):
         assert not widened((made,), None)[0].is_inference()
+
+
+@pytest.mark.parametrize("pair", [(0, 2), (2, 0), (1, 5), (6, 0), (3, 4), (0, 1)])
+def test_any_two_examples_that_meet_are_found(pair: tuple[int, int]) -> None:
+    """The loss of one of seven examples depends on the output of one other."""
+    one, other = pair
+
+    def loss(model: Any, x: Tensor) -> Tensor:
+        y = model(x).square().sum(-1)
+        meets = torch.zeros(7, 7)
+        meets[one, other] = 1.0
+        return y + meets @ y
+
+    network, layer = prepared(Odd("alone"), "a", loss)
+    x = torch.arange(21.0).view(7, 3)
+    with pytest.raises(InputError, match="the loss of one example depends on outputs of a that belong to others"):
+        network.base(layer, x, alone=True)
+
+
+def test_dependences_that_cancel_are_found():
+    """Examples 2 and 0 depend on example 1, oppositely."""
+
+    def loss(model: Any, x: Tensor) -> Tensor:
+        y = model(x).sum(-1)
+        return torch.stack([y[0] + y[1], y[1], y[2] - y[1], y[3]])
+
+    network, layer = prepared(Odd("alone"), "a", loss)
+    with pytest.raises(InputError, match="belong to others"):
+        network.base(layer, torch.arange(12.0).view(4, 3), alone=True)

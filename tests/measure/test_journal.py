@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from icm.errors import FileError, InputError
 from icm.measure import Measurement, curvature
@@ -39,6 +40,12 @@ def same(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
     return list(a) == list(b) and all(
         torch.equal(getattr(a[x].tally, name), getattr(b[x].tally, name)) for x in a for name in vars(a[x].tally)
     )
+
+
+def partly() -> GPT:
+    model = GPT()
+    model.mlp.eval()
+    return model
 
 
 class Stop(Exception):
@@ -110,14 +117,16 @@ def test_what_is_done_is_not_measured_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"radii": (0.1, 2.0)}, r"is of another measurement, with radii=\[0.1, 1.0\]; name another file"),
-        ({"directions": 4}, "with directions=3;"),
-        ({"positions": "all"}, "with positions=one;"),
-        ({"tokens": None, "seed": 1}, "with tokens=8, seed=0;"),
+        ({"radii": (0.1, 2.0)}, r"is of another measurement, with radii=\[0.1, 1.0\] \(here \[0.1, 2.0\]\); name"),
+        ({"directions": 4}, r"with directions=3 \(here 4\); name another file"),
+        ({"positions": "all"}, r"with positions=one \(here all\);"),
+        ({"tokens": None, "seed": 1}, r"with tokens=8 \(here None\), seed=0 \(here 1\);"),
         ({"layers": "mlp.0"}, r"with layers=\[\['c_proj', 0, 8, 8\], "),
-        ({"dtype": torch.float64}, "with dtype=None;"),
-        ({"random_seed": 1}, "with random_seed=None;"),
+        ({"dtype": torch.float64}, r"with dtype=None \(here torch.float64\);"),
+        ({"random_seed": 1}, r"with random_seed=None \(here 1\);"),
         ({"model": GPT(seed=1)}, "with weights="),
+        ({"model": GPT().eval()}, r"with mode=training \(here evaluation\); name another file"),
+        ({"model": partly()}, r"with mode=training \(here training of GPT, "),
     ],
 )
 def test_other_settings_and_other_weights_are_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
@@ -125,6 +134,25 @@ def test_other_settings_and_other_weights_are_refused(tmp_path: Path, changed: d
     measured(data(), path)
     with pytest.raises(InputError, match=said):
         measured(data(), path, **changed)
+
+
+def smoothed(model: Any, batch: Any) -> torch.Tensor:
+    logits = model(batch["ids"][:, :-1]).transpose(1, 2)
+    return cross_entropy(logits, batch["ids"][:, 1:], reduction="none", label_smoothing=0.02)
+
+
+def test_another_loss_is_refused_with_both_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    measured(data(2), path)
+    kept = path.read_bytes()
+    model = GPT()
+    before, now = (float(loss(model, data(1)[0]).detach().double().sum()) for loss in (next_token, smoothed))
+    said = f"another loss or model: the loss terms of batch 0 summed to {before:.3f}"[:-1] + f".*to {now:.3f}"[:-1]
+    with pytest.raises(InputError, match=said):
+        measured(data(2), path, loss=smoothed)
+    assert path.read_bytes() == kept
+    same_loss = measured(data(2), path, loss=lambda model, batch: next_token(model, batch) + 1e-7)  # within rounding
+    assert same(same_loss, measured(data(2)))
 
 
 def test_other_parts_of_the_same_names_and_sizes_are_refused(tmp_path: Path) -> None:
@@ -150,7 +178,7 @@ def test_other_data_are_refused(tmp_path: Path, other: str) -> None:
     assert path.read_bytes() == kept
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "icm measurement in progress 1"}', "\x00"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "icm measurement in progress 2"}', "\x00"])
 def test_files_of_other_things_are_refused_and_stay(tmp_path: Path, content: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(content)

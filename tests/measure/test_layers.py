@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import copy
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from icm.errors import InputError
-from icm.measure.layers import find_layers
+from icm.measure.layers import _patterns, find_layers
 from tests.measure.planted import GPT
 from tests.optim.models import GPT2
 
@@ -82,6 +86,60 @@ def test_tied_weights_are_refused_unless_left_out():
         find_layers(GPT2(tied=True), "*")
     assert "lm_head" not in names(GPT2(tied=True), ["*", "!lm_head"])
     assert "lm_head" in names(GPT2(tied=False), "*")
+
+
+def said(model: nn.Module, patterns: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        find_layers(model, patterns)
+    return str(refused.value)
+
+
+def test_what_is_said_of_tied_weights_can_be_done():
+    model = GPT2(tied=True)
+    given = re.search(r"leave it out: layers=(\[.*\])$", said(model, ["*", "!*.c_proj"]))
+    assert given is not None
+    assert ast.literal_eval(given[1]) == ["*", "!*.c_proj", "!lm_head"]
+    names(model, ast.literal_eval(given[1]))
+    model = GPT()
+    model.head.weight = model.wte.weight
+    code = re.search(r"measure a copy of the model that holds it twice: (.*)$", said(model, "head"))
+    assert code is not None
+    exec(code[1], {"torch": torch, "copy": (copied := copy.deepcopy(model))})
+    assert names(copied, "head") == ["head"]
+    ids = torch.arange(6)[None]
+    assert torch.equal(copied(ids), model(ids))
+
+
+def test_parametrized_weights_are_measured_and_hooked_ones_say_what_to_do():
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4)), nn.Linear(4, 2))
+    assert [(x.name, x.m, x.n) for x in find_layers(model, "*")] == [("0", 4, 3), ("1", 2, 4)]
+    with pytest.warns(FutureWarning):
+        hooked = nn.utils.weight_norm(nn.Linear(3, 4))
+    for patterns, held in (("0", nn.Sequential(hooked, nn.Linear(4, 2))), ("*", nn.Sequential(hooked))):
+        assert "its weight is written anew in every pass" in said(held, patterns)
+        assert "use those of torch.nn.utils.parametrizations" in said(held, patterns)
+    nn.utils.remove_weight_norm(hooked)
+    assert names(nn.Sequential(hooked), "*") == ["0"]
+
+
+def test_parametrized_weights_that_are_tied_are_refused():
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4)), nn.Linear(4, 3))
+    model[0].parametrizations.weight.original1 = model[1].weight  # pyright: ignore
+    with pytest.raises(InputError, match="the weight of 0 is tied"):
+        find_layers(model, "0")
+
+
+@pytest.mark.parametrize("patterns", [3, None, ["*", 3], {"*": 1}])
+def test_what_is_no_pattern(patterns: Any) -> None:
+    with pytest.raises(InputError, match=r"must be a name or pattern of layers, such as '\*.mlp.\*', or a list"):
+        _patterns(patterns)
+
+
+def test_no_pattern_at_all():
+    with pytest.raises(
+        InputError, match=r"layers=\[\] names no layer to measure; give a name or a pattern, '\*' for all"
+    ):
+        find_layers(GPT(), [])
 
 
 def test_a_module_with_two_names_is_measured_once():

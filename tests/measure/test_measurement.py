@@ -147,7 +147,7 @@ def test_rounding_hides_radii_and_says_so():
 @pytest.mark.parametrize("positions", ["one", "all"])
 def test_a_radial_loss_is_explained_by_the_radius(positions: Any) -> None:
     for H in CURVATURES.values():
-        found = curvature(Planted(), radial(H), [batch(6, deviation=0)], "layer", (0.5, 1.0, 2.0), directions=20,
+        found = curvature(Planted(), radial(H), [batch(18, 1, deviation=0)], "layer", (0.5, 1.0, 2.0), directions=20,
                           positions=positions)["layer"]  # fmt: skip
         assert found.explained > 1 - 1e-12
         assert (found.spread < 1e-6).all()
@@ -163,7 +163,7 @@ def test_an_anisotropic_loss_is_not(contrast: float) -> None:
     A = torch.diag(torch.cat([torch.ones(3), contrast * torch.ones(3)]).double())
     if contrast < 0:
         A[3, 3] = 1.0  # so that the mean is not 0
-    made_ = batch(40, 2, deviation=0)
+    made_ = batch(80, 1, deviation=0)
     found = curvature(Planted(), quadratic(A), [made_], "layer", (0.5, 1.0, 2.0), directions=250)["layer"]
     trace, square = float(A.trace()), float((A @ A).trace())
     mean = trace / m
@@ -219,7 +219,7 @@ def test_files_of_other_things_are_refused(tmp_path: Path, content: str) -> None
 def test_norms_and_units():
     found = made(sample())
     assert (found.output_norm, found.input_norm) == (2.0, 3.0)
-    assert (found.count, found.examples) == (72, 12)
+    assert (found.count, found.examples, found.left_out) == (72, 12, 0)
     H, unit = found.to_curvature("power"), found.to_curvature("power", unit_inputs=True)
     assert isinstance(H, Power)
     r = torch.tensor([0.3, 1.0, 5.0], dtype=torch.float64)

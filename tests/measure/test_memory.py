@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,12 @@ def test_budgets(given: int | str | None, bytes_: int) -> None:
 @pytest.mark.parametrize("given", ["", "much", "1TB", "-1", "1e6", "2 G i B"])
 def test_texts_that_are_no_amount(given: str) -> None:
     with pytest.raises(InputError, match=r"is no amount; write bytes, or '500MB' or '2GiB'"):
+        budget(given, CPU)
+
+
+@pytest.mark.parametrize("given", [[1], 1e9, True, {"a": 1}])
+def test_things_that_are_no_amount(given: Any) -> None:
+    with pytest.raises(InputError, match=r"memory=.* is no amount; give whole bytes, or a text such as '500MB'"):
         budget(given, CPU)
 
 
@@ -78,7 +85,7 @@ torch.set_num_threads(1)
 made = batch(64, 32)
 def run(memory, directions):
     model = Planted(m=256)
-    made["g"] = torch.zeros(64, 32, 256, dtype=torch.float64)
+    made["g"] = torch.ones(64, 32, 256, dtype=torch.float64)
     loss = radial(lambda r: r**2)
     curvature(model, loss, [made], "layer", [0.5, 1.0], directions=directions, tokens=1, memory=memory)
 run("64MiB", 4)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from benchmarks import coverage
@@ -29,7 +30,7 @@ def planted(H: Any, data: list[Any], radii: Any = RADII, **options: Any) -> Meas
 def test_planted_curvatures_are_inside_their_intervals(name: str, positions: Any) -> None:
     """One sample each, so at 99.9 %; how often 95 % intervals hold is the benchmark `coverage`."""
     H = CURVATURES[name]
-    found = planted(H, [batch(40, 3, seed=1), batch(24, 2, seed=2)], directions=3, positions=positions)
+    found = planted(H, [batch(52, 1, seed=1), batch(12, 2, seed=2)], directions=3, positions=positions)
     truth, (low, high) = H(found.radii), found.interval_at(0.999)
     assert ((low <= truth) & (truth <= high)).all()
     assert ((found.interval[1] - found.interval[0]) / truth < 0.6).all()
@@ -38,6 +39,23 @@ def test_planted_curvatures_are_inside_their_intervals(name: str, positions: Any
     assert fitted.high - fitted.low < 0.1
     assert found.resolved.all()
     assert (found.positions, found.examples) == (positions, 64)
+
+
+def test_intervals_are_as_wide_as_means_scatter():
+    """Of 40 measurements: (mean − H)/standard error has Student's law, and half the 50 % intervals hold H."""
+    setting = coverage.Setting("", "one", 12, 1, "normal", 0.2)
+    H, count = CURVATURES["r^2.4"], 40
+    off, held = [], 0
+    for seed in range(count):
+        found = planted(H, [coverage.examples(setting, seed)], (1.0, 3.0), directions=2, seed=seed)
+        truth, (low, high) = H(found.radii), found.interval_at(0.5)
+        off.append(float(((found.mean - truth) / found.standard_error)[0]))
+        held += int(((low <= truth) & (truth <= high))[0])
+    assert stats.kstest(off, stats.t(11).cdf).pvalue > 0.05
+    assert stats.binomtest(held, count).pvalue > 0.05
+    for wrong in (0.5, 2.0):  # standard errors so many times as large would show
+        inside = sum(abs(x) <= wrong * stats.t(11).ppf(0.75) for x in off)
+        assert stats.binomtest(inside, count).pvalue < 0.01
 
 
 @pytest.mark.long
@@ -63,7 +81,7 @@ def test_exponents_of_a_million_remainders_are_within_a_hundredth(name: str) -> 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_rounding_drowns_is_not_resolved_and_the_rest_is_right(scale: float, seed: int) -> None:
     """In float32, H = 1e−3 r² under a loss of size 1 and a gradient: against the same in float64."""
-    made = batch(32, 2, seed=seed)
+    made = batch(64, 1, seed=seed)
     for key in ("u", "g", "a", "b", "kept"):
         made[key] = made[key].float()
 
@@ -179,7 +197,7 @@ def test_nothing_of_the_model_changes_and_draws_elsewhere_do_not_matter():
 def test_parts_of_a_fused_layer_are_measured_apart():
     """What moves the values' part alone is what moves the layer with its other parts held."""
     parts = {"c_attn": ("query", "key", "value")}
-    found = curvature(GPT().double(), next_token, [tokens(8)], "c_attn", RADII, parts=parts, directions=4)
+    found = curvature(GPT().double(), next_token, [tokens(4)], "c_attn", RADII, parts=parts, directions=2)
     assert list(found) == ["c_attn.query", "c_attn.key", "c_attn.value"]
     assert {(x.m, x.n) for x in found.values()} == {(8, 8)}
     assert len({float(x.mean[0]) for x in found.values()}) == 3
@@ -189,7 +207,21 @@ def test_progress_is_told():
     heard: list[tuple[int, int, str]] = []
     curvature(GPT(), next_token, [tokens(), tokens(seed=1)], ["c_proj", "head"], RADII, directions=1, tokens=1,
               progress=lambda *x: heard.append(x))  # fmt: skip
-    assert heard == [(0, 4, "c_proj"), (1, 4, "head"), (2, 4, "c_proj"), (3, 4, "head")]
+    starts = [(0, 400, "c_proj"), (100, 400, "head"), (200, 400, "c_proj"), (300, 400, "head")]
+    assert [x for x in heard if x[0] % 100 == 0] == [*starts, (400, 400, "head")]
+
+
+def test_progress_moves_within_a_long_batch_and_ends_at_its_end():
+    heard: list[tuple[int, int, str]] = []
+    curvature(GPT(), next_token, [tokens()], "c_proj", RADII, directions=40, tokens=3, memory="100kB",
+              progress=lambda *x: heard.append(x))  # fmt: skip
+    done = [x[0] for x in heard]
+    assert done == sorted(set(done))
+    assert len(done) > 6
+    assert heard[-1] == (100, 100, "c_proj")
+    heard.clear()
+    curvature(GPT(), next_token, iter([tokens()]), "c_proj", RADII, directions=1, progress=lambda *x: heard.append(x))
+    assert [x for x in heard if x[1]] == [(100, 100, "c_proj")]  # an iterator's length is known at its end
 
 
 def once() -> Iterator[Any]:
@@ -208,8 +240,15 @@ def once() -> Iterator[Any]:
         ({"radii": ()}, "are no list; give one radius or more"),
         ({"radii": 1.0}, "are no list"),
         ({"layers": "mlp.up"}, "'mlp.up' matches no linear layer; the nearest are mlp.0"),
-        ({"directions": 0}, "directions=0, tokens=8: both must be at least 1"),
-        ({"tokens": 0}, "tokens=0"),
+        ({"directions": 0}, "directions=0 must be a whole number, at least 1"),
+        ({"directions": True}, "directions=True must be a whole number, at least 1"),
+        ({"tokens": 0}, "tokens=0 must be a whole number, at least 1, or None for all"),
+        ({"seed": True}, "seed=True must be a whole number"),
+        ({"memory": "lots"}, "memory='lots' is no amount"),
+        ({"dtype": torch.int32}, "dtype=torch.int32 is no precision to compute in; give one of float64, float32"),
+        ({"dtype": "double"}, "dtype='double' is no precision to compute in"),
+        ({"layers": []}, r"layers=\[\] names no layer"),
+        ({"data": tokens()}, r"data is one dict; give an iterable of batches, \[batch\] for a single one"),
         ({"positions": "some"}, "positions='some' must be 'one' or 'all'"),
         ({"data": []}, "data holds no batch"),
         ({"data": once()}, "data holds no batch; .* not one that is used up"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icm.demo import load_example
-from icm.measure import curvature
+from icm.errors import InputError
+from icm.measure import curvature, row_passes
 from icm.measure.displacement import Network
 from icm.measure.layers import find_layers
 from icm.measure.memory import peak
 from icm.measure.row_passes import RowChoice, RowPasses, only
-from icm.measure.rows import RULES
+from icm.measure.row_products import RULES
+from icm.measure.rows import Rows
 from icm.measure.sweep import Sweep
 from tests.measure.planted import GPT, next_token, tokens
 
@@ -142,7 +146,7 @@ def wrong(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 def test_a_wrong_rule_is_noticed(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = Mixer(attention(True)).to(dtype).eval(), {k: v.to(dtype) for k, v in data().items()}
     assert choice(model, batch=batch)[0] is not None
-    monkeypatch.setitem(RULES, F.gelu, wrong)
+    monkeypatch.setattr(row_passes, "RULES", {**RULES, F.gelu: wrong})
     passes, why = choice(model, batch=batch)
     assert passes is None
     assert "remainders are off by" in why
@@ -153,7 +157,7 @@ def test_a_wrong_rule_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None
     options: dict[str, Any] = {"directions": 3, "tokens": 2, "progress": False}
     right = curvature(model, squares, [data()], "a", [0.1, 1.0], **options)["a"]
     for rule in (wrong, lambda *_: 1 / 0):
-        monkeypatch.setitem(RULES, F.gelu, rule)
+        monkeypatch.setattr(row_passes, "RULES", {**RULES, F.gelu: rule})
         found = curvature(model, squares, [data()], "a", [0.1, 1.0], **options)["a"]
         torch.testing.assert_close(found.mean, right.mean, rtol=1e-10, atol=0)
 
@@ -164,12 +168,12 @@ def test_a_model_that_refuses_rows_later_passes_all_rows_from_there_on(monkeypat
     base = network.base(layer, data())
 
     def measured(sweep: Sweep) -> Tensor:
-        return sweep.measure(network, layer, data(), base, 0).total
+        return sweep.measure(network, layer, data(), base, 0).total[:2]  # the last is rounding
 
     sweep = Sweep(torch.tensor([0.1, 1.0], dtype=torch.float64), 3, "one", 2, 0, None)
     by_rows = measured(sweep)
     assert not sweep.rows.why_not
-    monkeypatch.setitem(RULES, F.gelu, lambda *_: 1 / 0)
+    monkeypatch.setattr(row_passes, "RULES", {**RULES, F.gelu: lambda *_: 1 / 0})
     torch.testing.assert_close(measured(sweep), by_rows, rtol=1e-10, atol=1e-14)
     assert "ZeroDivisionError" in sweep.rows.why_not["a", tuple(base.y.shape)]
 
@@ -190,8 +194,31 @@ def test_recurrent_models_pass_all_rows_one_by_one():
 
 
 class Inplace(Mixer):
+    """Its activation, and what is added after it, in place where that is asked for."""
+
+    def __init__(self, inplace: bool = True):
+        super().__init__()
+        self.inplace = inplace
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.c(F.relu(2 * self.a(x), inplace=True))
+        y = F.relu(self.a(x), inplace=self.inplace)
+        z = self.b(y)
+        return self.c(z.add_(y) if self.inplace else z + y)
+
+
+class Greedy(Mixer):
+    """Asks for more memory than any machine has, where a tensor is displaced so that at least so many entries change;
+    from then on always, if asked."""
+
+    def __init__(self, most: int):
+        super().__init__()
+        self.most = most
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        if isinstance(y, Rows) and y.changed.numel() >= self.most:
+            torch.empty(2**50)
+        return self.c(y)
 
 
 class Early(Mixer):
@@ -209,6 +236,7 @@ class Early(Mixer):
         ({"model": Early()}, "of all that passes of all rows compute"),
         ({"loss": lambda model, batch: squares(model, batch) * batch["x"].shape[0]}, "another loss than in its batch"),
         ({"batch": data(3, 1)}, "single rows"),
+        ({"model": Greedy(1)}, "DefaultCPUAllocator"),
     ],
 )
 def test_where_rows_are_not_for_a_layer_it_is_known_why(what: dict[str, Any], why: str) -> None:
@@ -216,6 +244,26 @@ def test_where_rows_are_not_for_a_layer_it_is_known_why(what: dict[str, Any], wh
     passes, said = choice(model, **what)
     assert passes is None
     assert why in said
+
+
+def test_no_memory_for_many_lanes_is_not_taken_for_a_model_that_refuses_rows():
+    model = Greedy(8 * 5).double().eval()
+    network, layer = Network(model, squares, None, None, False), find_layers(model, "a")[0]
+    base = network.base(layer, data())
+    sweep = Sweep(torch.tensor([0.1, 1.0], dtype=torch.float64), 3, "one", 2, 0, None)
+    with pytest.raises(InputError, match=r"no memory is left for \d+ displacements of a at once .* smaller memory="):
+        sweep.measure(network, layer, data(), base, 0)
+    assert not sweep.rows.why_not
+
+
+def test_activations_in_place_change_no_result():
+    options: dict[str, Any] = {"directions": 3, "tokens": 2, "progress": False}
+    found = []
+    for inplace in (True, False):
+        model = Inplace(inplace).double().eval()
+        for name in ("a", "b"):
+            found.append(curvature(model, squares, [data()], name, [0.1, 1.0], **options)[name].mean)
+    torch.testing.assert_close(found[:2], found[2:], rtol=1e-10, atol=1e-13)
 
 
 def test_compiled_modules_pass_all_rows():
@@ -236,9 +284,27 @@ def test_lanes_hold_no_more_than_the_budget():
         assert 2 * passes.lanes * passes.bytes_each > budget / 4
 
 
+@dataclass
+class Example:
+    x: Tensor
+    y: Tensor
+
+
+def test_batches_of_any_kind_pass_by_rows():
+    def loss(model: Any, batch: Example) -> Tensor:
+        return squares(model, {"x": batch.x, "y": batch.y})
+
+    passes, why = choice(Mixer(attention(True)).double().eval(), loss, Example(**data()))
+    assert (passes is None, why) == (False, "")
+
+
 def test_one_example_of_a_batch_in_any_nest():
     x = torch.arange(6).view(3, 2)
     found = only({"a": [x, x[:2]], "b": (x, "text", torch.tensor(1))}, 1, 3)
     assert [t.tolist() for t in found["a"]] == [[[2, 3]], [[0, 1], [2, 3]]]
     assert found["b"][0].tolist() == [[2, 3]]
     assert found["b"][1:] == ("text", torch.tensor(1))
+    mapping = only(UserDict(x=x, n=3), 1, 3)
+    assert isinstance(mapping, UserDict)
+    assert (mapping["x"].tolist(), mapping["n"]) == ([[2, 3]], 3)
+    assert only(found, 0, 1) is found

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import icm.measure.row_products
-import icm.measure.row_rules  # noqa: F401  the rules
-from icm.measure.rows import RULES, Rows
+from icm.measure.row_products import RULES
+from icm.measure.rows import Pass, Rows
 
 T = 6
 
@@ -25,7 +24,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def rows(*shape: int, axis: int = 1, lo: int = 2, hi: int = 4, lanes: int = 3, seed: int = 0) -> Rows:
     moved = [hi - lo if i == axis else n for i, n in enumerate(shape)]
-    return Rows(normal(*shape, seed=seed), normal(lanes, *moved, seed=seed + 1), lo, axis)
+    return Rows(normal(*shape, seed=seed), normal(lanes, *moved, seed=seed + 1), lo, axis, Pass(RULES))
 
 
 def lane(x: Any, k: int) -> Any:
@@ -50,6 +49,7 @@ def check(func: Callable[..., Any], *args: Any) -> Any:
     return found
 
 
+LAST: dict[str, Any] = {"axis": -1}
 W, b, mask = normal(5, 4, seed=9), normal(5, seed=8), normal(T, T, seed=7) > 0
 POINTWISE: dict[str, Callable[[Any], Any]] = {
     "gelu": F.gelu,
@@ -69,6 +69,7 @@ POINTWISE: dict[str, Callable[[Any], Any]] = {
     "masked_fill": lambda x: x.masked_fill(normal(1, T, 1, seed=5) > 0, -1.0),
     "clamp": lambda x: x.clamp(min=-0.5, max=0.5),
     "another dtype": lambda x: x.float().to(torch.float64),
+    "a plain tensor of its dtype": lambda x: x * normal(1, T, 1).float().to(x) + normal(4).float().type_as(x),
     "dropout in eval mode": lambda x: F.dropout(x, 0.5, training=False),
     "mse_loss": lambda x: F.mse_loss(x, normal(1, T, 4, seed=5), reduction="none"),
     "linear": lambda x: F.linear(x, W, b),
@@ -78,6 +79,7 @@ POINTWISE: dict[str, Callable[[Any], Any]] = {
     "softmax": lambda x: F.softmax(x, -1),
     "log_softmax": lambda x: x.log_softmax(dim=2),
     "mean": lambda x: x.mean(-1, keepdim=True),
+    "mean by NumPy's word": lambda x: x.mean(axis=-1, keepdim=True),
     "sum": lambda x: x.sum(2),
     "variance": lambda x: x.var(-1, unbiased=False),
     "cumsum over features": lambda x: x.cumsum(-1),
@@ -85,6 +87,7 @@ POINTWISE: dict[str, Callable[[Any], Any]] = {
     "unflatten": lambda x: x.unflatten(-1, (2, 2)),
     "feature slices": lambda x: torch.cat((x[..., 2:], -x[..., :2]), -1),
     "stack": lambda x: torch.stack((x, normal(1, T, 4, seed=5)), -2),
+    "cat by NumPy's word": lambda x: torch.cat((x, normal(1, T, 4, seed=5)), **LAST),
     "normalize": lambda x: F.normalize(x, dim=-1),
     "glu": lambda x: F.glu(x, -1),
     "flip": lambda x: x.flip(-1),
@@ -119,6 +122,8 @@ SHAPES: dict[str, tuple[Callable[[Any], Any], int | None]] = {
     "tokens repeated": (lambda x: torch.cat((x, x), 1), None),
     "a product over tokens": (lambda x: normal(1, 3, T) @ x, None),
     "einsum": (lambda x: torch.einsum("btn,mn->btm", x, W), None),
+    "mm": (lambda x: torch.mm(x[0], W.T), 0),
+    "bmm": (lambda x: torch.bmm(x, W.T[None]), 1),
     "convolution": (lambda x: F.conv1d(x.transpose(1, 2), normal(4, 4, 3), padding=1), None),
     "softmax over tokens": (lambda x: x.softmax(1), None),
     "flip of all": (lambda x: torch.Tensor.flip(x, 2, 1), None),
@@ -246,6 +251,8 @@ def test_conv1d_of_hugging_face():
         lambda x: x.__iadd__(1),
         lambda x: x.__setitem__(0, 1.0),
         lambda x: F.relu(x, inplace=True),
+        lambda x: F.leaky_relu(x, 0.1, True),
+        lambda x: nn.ReLU6(inplace=True)(x),
         lambda x: torch.zeros(1, T, 4, dtype=torch.float64).copy_(x),
         lambda x: torch.zeros(1, T, 4, dtype=torch.float64).__setitem__(slice(None), x),
         lambda x: torch.add(x, 1, out=torch.zeros(1, T, 4, dtype=torch.float64)),
@@ -280,3 +287,26 @@ def test_every_rule_has_functions_of_torch():
     assert len(RULES) > 300
     assert all(callable(func) and callable(rule) for func, rule in RULES.items())
     assert nn.functional.scaled_dot_product_attention in RULES
+
+
+def test_the_rules_are_constant():
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        RULES[F.gelu] = RULES[F.relu]  # type: ignore[index]
+
+
+def test_without_rules_every_lane_is_computed_in_full():
+    x = rows(1, T, 4)
+    for of in (Pass({}), None):
+        found: Any = F.gelu(Rows(x.base, x.changed, x.lo, x.axis, of))
+        assert (found.axis, found.of) == (None, of)
+        torch.testing.assert_close(found.whole(), F.gelu(x.whole()))
+
+
+def test_the_work_of_a_pass_is_counted():
+    """Two of six rows kept through one function, and all six through another."""
+    x = rows(1, T, 4)
+    assert x.of is not None
+    y: Any = F.gelu(x)
+    assert (y.of, x.of.share) == (x.of, pytest.approx(2 / 6))
+    y.cumsum(1).chunk(2, -1)
+    assert x.of.share == pytest.approx((2 + 6 + 6) / 18)

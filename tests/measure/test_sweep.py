@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from icm.errors import InputError
 from icm.measure import Measurement, curvature
@@ -78,16 +79,83 @@ def test_means_are_those_of_plain_passes(positions: str) -> None:
 
 
 def test_the_budget_holds_for_all_that_a_sweep_makes():
-    """The tensors of whole sweeps stay under the budget, but for the batch, its draws and the sums over one token."""
-    made = batch(20, 30)
-    for positions in ("one", "all"):
-        for memory in (300_000, 1_500_000):
+    """The tensors of whole sweeps stay under the budget, but for the batch and its draws, however many directions."""
+    found: list[int] = []
+    for positions, count, length, directions, memory in (
+        ("one", 20, 30, 8, 300_000),
+        ("all", 20, 30, 8, 1_500_000),
+        ("one", 20, 1, 300, 300_000),
+        ("one", 20, 1, 1200, 300_000),
+    ):
+        made = batch(count, length)
+        options: dict[str, Any] = {"positions": positions, "directions": directions, "memory": memory, "tokens": 1}
 
-            def run(memory: int = memory, positions: Any = positions) -> None:
-                curvature(Planted(), radial(lambda r: r**2), [made], "layer", [0.5, 1.0, 2.0], directions=60, tokens=1,
-                          positions=positions, memory=memory, progress=False)  # fmt: skip
+        def run(made: Any = made, options: Any = options) -> None:
+            curvature(Planted(), radial(lambda r: r**2), [made], "layer", [1.0], progress=False, **options)
 
-            assert peak(run) < 1.1 * memory + 200_000 + 6 * 8 * (4 * 60 * 20)
+        found.append(peak(run))
+        assert found[-1] < 1.1 * memory + 400_000
+    assert found[3] <= 1.01 * found[2]
+
+
+def masked(batch: Any, which: list[int]) -> Any:
+    """With every label of these examples ignored."""
+    labels = batch["ids"][:, 1:].clone()
+    labels[which] = -100
+    return batch | {"labels": labels}
+
+
+def labelled(model: Any, batch: Any) -> torch.Tensor:
+    return cross_entropy(model(batch["ids"][:, :-1]).transpose(1, 2), batch["labels"], reduction="none")
+
+
+@pytest.mark.parametrize("positions", ["one", "all"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_examples_without_a_loss_are_left_out_and_counted(positions: str, apart: bool) -> None:
+    """Those that follow the others change nothing, in the same batch or in one of their own."""
+    options: dict[str, Any] = {"directions": 3, "tokens": 2, "positions": positions, "progress": False}
+    first, more = tokens(4)["ids"], tokens(2, seed=1)["ids"]
+    wanted = curvature(GPT().double(), labelled, [masked({"ids": first}, [])], "c_proj", RADII, **options)["c_proj"]
+    if apart:
+        data = [masked({"ids": first}, []), masked({"ids": more}, [0, 1])]
+    else:
+        data = [masked({"ids": torch.cat([first, more])}, [4, 5])]
+    with pytest.warns(UserWarning, match="c_proj: 2 of 6 examples are left out, without a loss: their terms and grad"):
+        found = curvature(GPT().double(), labelled, data, "c_proj", RADII, **options)["c_proj"]
+    close(wanted, found)
+    assert (found.left_out, found.examples, found.count) == (2, 4, wanted.count)
+    assert found.summary()["left_out"] == 2
+    assert (wanted.left_out, wanted.examples) == (0, 4)
+
+
+def test_data_without_any_loss_say_so():
+    with pytest.raises(InputError, match=r"data too short: 1 example .*; 3 without a loss are left out: their terms"):
+        curvature(GPT(), labelled, [masked(tokens(4), [0, 1, 3])], "c_proj", RADII, directions=2, progress=False)
+
+
+def test_a_loss_at_its_minimum_is_measured_at_every_position():
+    """⟨0, d⟩ + 1 + a r²: no gradient anywhere in the batch, but terms."""
+    made = batch(6, 2, deviation=0)
+    made["g"] = torch.zeros_like(made["g"])
+
+    def loss(model: Any, given: Any) -> torch.Tensor:
+        return 1 + radial(lambda r: r**2)(model, given)
+
+    found = curvature(Planted(), loss, [made], "layer", [0.5, 2.0], directions=2, tokens=None, progress=False)["layer"]
+    torch.testing.assert_close(found.mean, torch.tensor([0.25, 4.0]).double(), rtol=1e-9, atol=0)
+    assert (found.count, found.left_out) == (24, 0)
+
+
+def test_what_a_progress_callback_raises_is_not_taken_for_the_models_fault():
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done:
+            raise Stop
+
+    with pytest.raises(Stop):
+        measured([tokens(4)], progress=stop)
 
 
 def test_a_budget_below_one_displacement_is_refused():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from icm.measure.tally import Tally
+from icm.measure.tally import BatchSums, Tally
 
 R, P, D = 3, 4, 5
 
@@ -87,6 +87,28 @@ def test_batches_add_up_in_any_split():
         torch.testing.assert_close(getattr(whole, name), getattr(parts, name), rtol=1e-13, atol=0)
 
 
+def test_directions_of_a_token_add_up_in_any_split():
+    x, linear, real = remainders(6, 6)
+    whole = Tally.of(x, linear, real, 0.25, (7, 3.0, 5.0))
+    sums = BatchSums(R, 6)
+    for token in range(P):
+        for part in ([0, 1], [2], [3, 4]):
+            sums.add(x[:, token, part], linear[:, token, part], real[token])
+        sums.next()
+    for name, value in vars(sums.tally(0.25, (7, 3.0, 5.0))).items():
+        torch.testing.assert_close(value, getattr(whole, name), rtol=1e-13, atol=0)
+
+
+def test_examples_without_a_token_are_counted_apart():
+    x, linear, real = remainders(6, 7)
+    real[:, [1, 4]] = 0
+    made, kept = tally((x, linear, real)), [0, 2, 3, 5]
+    alone = tally((x[..., kept], linear[..., kept], real[:, kept]))
+    assert (float(made.left_out), float(made.examples)) == (2, 4)
+    for name in ("weight", "total", "outer", "cubed", "token", "examples"):
+        torch.testing.assert_close(getattr(made, name), getattr(alone, name), rtol=1e-13, atol=0)
+
+
 def test_skewness_is_nothing_where_examples_agree():
     x = torch.full((R, P, D, 6), 0.1, dtype=torch.float64)
     made = tally((x, x, torch.ones(P, 6).double()))
@@ -99,5 +121,8 @@ def test_numbers_survive_json():
     again = Tally.from_dict(json.loads(json.dumps(made.to_dict())))
     for name, value in vars(made).items():
         assert torch.equal(getattr(again, name), value), name
+    older = made.to_dict()
+    del older["left_out"]
+    assert float(Tally.from_dict(older).left_out) == 0
     with pytest.raises(KeyError, match="weight"):
         Tally.from_dict({})

@@ -10,7 +10,6 @@ S₁ is all that is kept, and G₁S₁ᵀ + G₂S₁ᵀ all that is computed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -91,9 +90,11 @@ def colour(
 
 def _alike(X: Sequence[Tensor], roots: Sequence[Root | None]) -> Iterator[tuple[Root | None, list[Tensor]]]:
     """Matrices in a row that share a root, such as query, key and value: one product serves them all."""
-    for _, pairs in groupby(zip(X, roots, strict=True), key=lambda pair: id(pair[1])):
-        those = list(pairs)
-        yield those[0][1], [x for x, _ in those]
+    start = 0
+    for stop in range(1, len(X) + 1):
+        if stop == len(X) or roots[stop] is not roots[start]:
+            yield roots[start], list(X[start:stop])
+            start = stop
 
 
 def _rows(X: Sequence[Tensor]) -> Tensor:

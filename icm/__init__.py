@@ -31,7 +31,7 @@ from icm.solvers import (
 )
 
 if TYPE_CHECKING:
-    from icm import maps, measure, optim, theory
+    from icm import maps, measure, norms, optim, symmetry, theory
 
 __version__ = "0.1.0"
 
@@ -56,6 +56,7 @@ __all__ = [
     "errors",
     "maps",
     "measure",
+    "norms",
     "optim",
     "orthogonal_bounds",
     "orthogonal_region",
@@ -65,12 +66,13 @@ __all__ = [
     "solve",
     "solvers",
     "sphere",
+    "symmetry",
     "theory",
 ]
 
 
 def __getattr__(name: str) -> ModuleType:
     """Rooms that not every user enters, loaded when first named."""
-    if name in ("maps", "measure", "optim", "theory"):
+    if name in ("maps", "measure", "norms", "optim", "symmetry", "theory"):
         return importlib.import_module(f"icm.{name}")
     raise AttributeError(f"module 'icm' has no attribute {name!r}")

@@ -20,7 +20,7 @@ from icm.demo import load_example
 from icm.optim import ICM
 
 RATES = (0.005, 0.01, 0.02)
-STEPS, WARM, FLAT = 400, 20, 200
+STEPS, WARM = 400, 20
 REST = 3e-3  # lr of AdamW for embeddings, head and norms
 BETAS, DECAY = (0.9, 0.95), 0.1
 
@@ -65,14 +65,25 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], data: Tensor, steps: int) -> None:
+def train(
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    data: Tensor,
+    steps: int,
+    seed: int = 100,
+    count: int = 16,
+    context: int = 128,
+) -> None:
+    """The rate rises over 20 steps, and falls linearly from half of `steps` on to a tenth."""
+    flat = steps // 2
+
     def rate(t: int) -> float:
-        return min(1.0, (t + 1) / WARM) * max(0.1, 1 - 0.9 * max(0, t - FLAT) / (STEPS - FLAT))
+        return min(1.0, (t + 1) / WARM) * max(0.1, 1 - 0.9 * max(0, t - flat) / (steps - flat))
 
     schedulers = [LambdaLR(optimizer, rate) for optimizer in optimizers]
-    generator = torch.Generator().manual_seed(100)
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        x, y = draw(data, generator)
+        x, y = draw(data, generator, count, context)
         model.zero_grad()
         cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
         for optimizer in optimizers:
@@ -82,10 +93,10 @@ def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], data: Tenso
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Tensor, batches: int = 24) -> float:
+def evaluate(model: nn.Module, data: Tensor, batches: int = 24, count: int = 16, context: int = 128) -> float:
     generator = torch.Generator().manual_seed(7)
     model.eval()
-    pairs = (draw(data, generator) for _ in range(batches))
+    pairs = (draw(data, generator, count, context) for _ in range(batches))
     return sum(float(cross_entropy(model(x).flatten(0, 1), y.flatten())) for x, y in pairs) / batches
 
 

@@ -2,6 +2,8 @@
 
 continuity.svg   the update for H = ½r² + b·kink(1) as the jump b grows
 region.svg       the slopes left and right of a kink for which orthogonalisation is optimal
+gpt2.svg         H(r)/r² in twelve layers of a small GPT-2, from the measurements kept in benchmarks/results/gpt2/
+gpt2_change.svg  how that changes during its training
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import icm
-from icm.plots import plot_region
+from icm.plots import plot_change, plot_curvatures, plot_region
 from icm.plots.style import COLOURS, DASHES, GREY, INK, dress, save
 
 FOLDER = Path(__file__).parent / "figures"
+MEASURED = Path(__file__).parents[1] / "benchmarks" / "results" / "gpt2"
+STEPS = (0, 100, 300, 600, 1200)
 RADIUS = 1.0
 SQUARE = (1.0, 0.8, 0.65, 0.6)  # four inputs, four singular values
 WIDE = (1.0, 0.8, 0.65)  # four inputs, three singular values
@@ -88,3 +92,5 @@ if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     save(continuity(), FOLDER / "continuity.svg")
     plot_region(icm.orthogonal_region(SQUARE, 4, points=129), FOLDER / "region.svg")
+    plot_curvatures(icm.measure.load(MEASURED / "one.json"), FOLDER / "gpt2.svg")
+    plot_change({t: icm.measure.load(MEASURED / f"step-{t}.json") for t in STEPS}, FOLDER / "gpt2_change.svg")

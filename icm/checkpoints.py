@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from icm.demo import load_example
 from icm.errors import FileError, InputError, MissingPackageError
+from icm.measure.surroundings import first_line
 
 _MINE = "checkpoint.pt"
 _BYTES = 256
@@ -25,7 +27,8 @@ _BYTES = 256
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A model in eval mode, loss(model, tokens) with the terms (B, T − 1) of tokens (B, T), and encode(text) → ids.
-    `step`: of its training, where that is known; `context`: the longest sequence it reads."""
+    `step`: of its training, where that is known: a Hugging Face folder's is the number that its name ends in, as
+    checkpoint-500 does; `context`: the longest sequence it reads."""
 
     name: str
     model: nn.Module
@@ -100,20 +103,20 @@ def _example(file: Path, device: str) -> Checkpoint:
         config = example.Config(**{name: chosen[name] for name in ("layers", "width", "heads", "context")})
         model = example.SmallLM(config)
         model.load_state_dict(kept["model"])
+        step = int(kept["step"])
     except Exception as error:  # whatever a file of another kind makes of torch.load
-        reason = str(error).splitlines()[0] if str(error) else ""
         raise FileError(
-            f"{file} is no checkpoint of examples/train_lm.py ({type(error).__name__}: {reason})"
+            f"{file} is no checkpoint of examples/train_lm.py ({type(error).__name__}: {first_line(error)})"
         ) from error
 
     def loss(model: Any, tokens: Tensor) -> Tensor:
         return _next(model(tokens[:, :-1]), tokens)
 
     def encode(text: bytes) -> Tensor:
-        return torch.frombuffer(bytearray(text), dtype=torch.uint8).long().to(device)
+        return _ids(text).to(device)
 
-    name = file.parent.name if file.name == _MINE else file.stem
-    return Checkpoint(name, model.to(device).eval(), loss, encode, int(kept["step"]), config.context + 1)
+    name = file.resolve().parent.name if file.name == _MINE else file.stem
+    return Checkpoint(name, model.to(device).eval(), loss, encode, step, config.context + 1)
 
 
 def _hugging_face(path: Path, device: str) -> Checkpoint:
@@ -124,25 +127,42 @@ def _hugging_face(path: Path, device: str) -> Checkpoint:
             f"{path} is a Hugging Face model, and transformers cannot be imported: pip install transformers"
         ) from error
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise FileError(f"{path} holds no causal language model: {str(error).splitlines()[0]}") from error
+        with _without_bars():
+            model: Any = transformers.AutoModelForCausalLM.from_pretrained(path, local_files_only=True)
+        settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except Exception as error:  # whatever a folder of another kind makes of it
+        raise FileError(
+            f"{path} holds no causal language model ({type(error).__name__}: {first_line(error)})"
+        ) from error
 
     def loss(model: Any, tokens: Tensor) -> Tensor:
         return _next(model(tokens, use_cache=False).logits[:, :-1], tokens)
 
-    settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
     context = settings.get("n_positions", settings.get("max_position_embeddings"))
-    found = re.search(r"(\d+)$", path.name)
+    name = path.resolve().name
+    found = re.search(r"(?:^|[-_.])(\d+)$", name)  # gpt2 is no step
     step = int(found[1]) if found else None
-    return Checkpoint(path.name, model.to(device).eval(), loss, _tokenizer(path, settings, device), step, context)
+    return Checkpoint(name, model.to(device).eval(), loss, _tokenizer(path, settings, device), step, context)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' own progress bars on stderr."""
+    logging: Any = import_module("transformers.utils.logging")
+    before = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            logging.enable_progress_bar()
 
 
 def _tokenizer(path: Path, settings: dict[str, Any], device: str) -> Callable[[bytes], Tensor]:
     """The folder's tokenizer; bytes as they are where it has none and the model knows 256 tokens."""
     if not any((path / name).exists() for name in ("tokenizer.json", "vocab.json", "tokenizer.model")):
         if settings.get("vocab_size") == _BYTES:
-            return lambda text: torch.frombuffer(bytearray(text), dtype=torch.uint8).long().to(device)
+            return lambda text: _ids(text).to(device)
         raise FileError(
             f"{path} has no tokenizer, and its {settings.get('vocab_size')} tokens are no bytes; save one there"
         )
@@ -153,6 +173,11 @@ def _tokenizer(path: Path, settings: dict[str, Any], device: str) -> Callable[[b
         return torch.tensor(ids, dtype=torch.long, device=device)
 
     return encode
+
+
+def _ids(text: bytes) -> Tensor:
+    """Bytes as numbers; frombuffer takes none of no bytes."""
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8).long() if text else torch.zeros(0, dtype=torch.long)
 
 
 def _next(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Exit codes: 0 when everything came out as it should: every solve optimal or unbounded, every claim as expected; 1 when
 a solve missed its tolerance, --out was asked for and the program is unbounded, so that there is no Q, or a claim came
 out otherwise than expected; 2 for anything wrong with what was given; 130 when interrupted. A solve that ends with 1,
-and anything that ends with 2, writes no file.
+and anything that ends with 2, writes no file, but for `icm measure` failing while it measures: it keeps its progress.
 """
 
 from __future__ import annotations

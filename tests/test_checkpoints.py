@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -79,17 +81,46 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     found = read_checkpoint(checkpoint(tmp_path / "run"))
     with pytest.raises(FileError, match="cannot be read"):
         draw(found, [tmp_path / "missing.txt"], 1, 10, 1)
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(InputError, match="the text has 0 tokens, and 1 examples of 10 take 10"):
+        draw(found, [tmp_path / "empty.txt"], 1, 10, 1)
 
 
 def test_a_hugging_face_folder_without_transformers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 256}))
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingPackageError, match="pip install transformers"):
         read_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_transformers_bars_are_off_meanwhile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: bool) -> None:
+    """Told by a stand-in, as transformers has it: whether bars are drawn, while a model is read and after."""
+    drawn, heard = [shown], []
+
+    def from_pretrained(*ignored: object, **options: object) -> None:
+        heard.append(drawn[0])
+        raise OSError("")
+
+    package, utils, logging = (ModuleType(x) for x in ("transformers", "transformers.utils", "logging"))
+    monkeypatch.setattr(
+        package, "AutoModelForCausalLM", SimpleNamespace(from_pretrained=from_pretrained), raising=False
+    )
+    for name, value in (("is", lambda: drawn[0]), ("disable", lambda: drawn.insert(0, False))):
+        verb = f"{name}_progress_bar" + ("_enabled" if name == "is" else "")
+        monkeypatch.setattr(logging, verb, value, raising=False)
+    monkeypatch.setattr(logging, "enable_progress_bar", lambda: drawn.insert(0, True), raising=False)
+    for name, module in (("", package), (".utils", utils), (".utils.logging", logging)):
+        monkeypatch.setitem(sys.modules, f"transformers{name}", module)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileError, match="holds no causal language model \\(OSError: OSError\\)"):
+        read_checkpoint(tmp_path)
+    assert heard == [False]
+    assert drawn[0] == shown
+
+
 @pytest.mark.recipes
-def test_gpt2_is_read_and_measured(tmp_path: Path) -> None:
+def test_gpt2_is_read_and_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """transformers' own loss agrees, and a fused layer is measured in its parts."""
     transformers = pytest.importorskip("transformers")
     from icm.measure import curvature
@@ -99,6 +130,10 @@ def test_gpt2_is_read_and_measured(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "gpt2-30")
     found = read_checkpoint(tmp_path / "gpt2-30")
     assert (found.step, found.context) == (30, 32)
+    (tmp_path / "gpt2-30").rename(tmp_path / "gpt2")
+    assert read_checkpoint(tmp_path / "gpt2").step is None
+    assert "Loading" not in capfd.readouterr().err
+    assert transformers.utils.logging.is_progress_bar_enabled()
     tokens = draw(found, [], 4, 32, 4)[0]
     terms = found.loss(found.model, tokens)
     wanted = model.eval()(tokens, labels=tokens).loss

@@ -30,6 +30,7 @@ RUN = [
     "docs/recipes.md",
     "docs/training.md",
     "docs/measuring.md",
+    "docs/norms.md",
 ]  # their ```python; the ```py of recipes is run by test_recipes.py
 NOISE = 1e-6  # numbers below are rounding: they differ between machines, and only their smallness is compared
 
@@ -156,6 +157,8 @@ def test_the_api_page_names_everything():
         *icm.__all__,
         *icm.maps.__all__,
         *icm.measure.__all__,
+        *icm.norms.__all__,
+        *icm.symmetry.__all__,
         *icm.optim.__all__,
         *icm.sphere.__all__,
         *icm.solvers.__all__,

@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from icm.cli import app
-from icm.measure import load
+from icm.measure import Taken, load
 from tests.test_checkpoints import checkpoint
 
 SMALL = ("--directions", "2", "--examples", "8", "--tokens", "2", "--radii", "1:20:3", "--double")
@@ -26,7 +26,7 @@ def run(*words: str | Path) -> Any:
 
 def test_a_report_of_one_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = run(checkpoint(tmp_path / "run"), "--layers", "*.mlp.*", "--out", out, *SMALL)
+    result = run(checkpoint(tmp_path / "run"), "--layers", "*.mlp.*", "--out", out, "--fit", "power", *SMALL)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in out.iterdir()) == [
         "curvature.svg",
@@ -39,9 +39,10 @@ def test_a_report_of_one_checkpoint(tmp_path: Path) -> None:
     report = json.loads((out / "report.json").read_text())
     layer = report["models"][0]["layers"]["blocks.0.mlp.up"]
     assert layer["mean"] == measured["blocks.0.mlp.up"].mean.tolist()
-    # Measured on 8 examples, H of the one layer is negative; the other's is not.
+    # Measured on 8 examples, H of the one layer is positive at one radius alone; the other's at all.
     assert layer["steps"] == []
-    assert "no steps of blocks.0.mlp.up" in result.output
+    assert "No steps of blocks.0.mlp.up: a curvature of kind 'power' takes 2 radii" in result.output
+    assert report["models"][0]["remarks"][-1] in result.output
     taken = report["models"][0]["layers"]["blocks.0.mlp.down"]["steps"]
     assert [step["name"] for step in taken] == ["solved", "solved, input moments", "gradient", "polar"]
     page = (out / "report.html").read_text()
@@ -75,7 +76,7 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     found = read_checkpoint(folder)
 
     def stop(done: int, total: int, what: str) -> None:
-        if done:
+        if what.endswith("down"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -90,9 +91,74 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     assert not (broken / "progress.json").exists()
 
 
+def test_options_changed_after_a_kill_are_refused_in_the_commands_words(tmp_path: Path) -> None:
+    folder, out = checkpoint(tmp_path / "run"), tmp_path / "out"
+    words = (folder, "--layers", "*.up", "--out", out, "--no-steps")
+
+    def stop(*ignored: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("icm.measure.save", stop)  # killed once all is measured
+        assert run(*words, *SMALL).exit_code == 130
+    left = out / "progress.json"
+    assert left.exists()
+    result = run(*words, *SMALL, "--seed", "1")
+    assert result.exit_code == 2
+    assert f"--out {out} has a progress.json" in result.stderr
+    assert "with seed=0 (here 1); give" in result.stderr
+    assert f"delete {left}" in result.stderr
+    assert "resume" not in result.stderr
+    assert left.exists()
+    assert run(*words, *SMALL).exit_code == 0
+    assert not left.exists()
+
+
+def test_checkpoints_of_one_step_keep_their_report(tmp_path: Path) -> None:
+    """Such as the same step of two seeds: told apart by their places."""
+    models = [checkpoint(tmp_path / f"run{seed}", 7) for seed in (1, 2)]
+    result = run(*models, "--layers", "*.up", "--out", tmp_path / "out", "--no-steps", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "change.svg").exists()
+    assert "checkpoint, in the order given" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_steps_compute_in_the_precision_and_memory_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def steps(*positional: Any, **named: Any) -> Taken:
+        given.update(named)
+        return Taken()
+
+    monkeypatch.setattr("icm.measure.steps", steps)
+    words = ("--layers", "*.up", "--out", tmp_path / "out", "--memory", "64MiB")
+    assert run(checkpoint(tmp_path / "run"), *words, *SMALL).exit_code == 0
+    assert (given["dtype"], given["memory"]) == (torch.float64, "64MiB")
+
+
+def test_a_checkpoint_that_cannot_be_read_is_found_before_the_others_are_measured(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(checkpoint(tmp_path / "run"), tmp_path / "nowhere", "--layers", "*", "--out", out, *SMALL)
+    assert result.exit_code == 2
+    assert "nowhere" in result.stderr
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--layers", "*", "--device", "foo"), "--device foo: say cpu, cuda or"),
+        (("--layers", "*", "--device", "cuda:one"), "--device cuda:one: say cpu, cuda or"),
+        (("--layers", "*", "--from-radius", "-1"), "--from-radius -1 is no radius"),
+        (("--layers", "*", "--from-radius", "nan"), "--from-radius nan is no radius"),
+        (("--layers", "*", "--from-radius", "200"), "--from-radius 200: the radii end at 100"),
+        (("--layers", "*", "--examples", "1"), "--examples"),
+        (("--layers", "*", "--directions", "0"), "--directions"),
+        (("--layers", "*", "--tokens", "0"), "--tokens"),
+        (("--layers", "*", "--batch", "0"), "--batch"),
+        (("--layers", "*", "--memory", "0"), "--memory 0: write bytes"),
+        (("--layers", "*", "--memory", "1"), "raise it, or give smaller batches"),
+        (("--layers", "*", "--examples", "9999999"), "the text has"),
         (("--layers", "*.mpl.up"), "blocks.0.mlp.up"),
         (("--layers", "*", "--radii", "1:0.1:3"), "--radii 1:0.1:3"),
         (("--layers", "*", "--radii", "lots"), "--radii lots"),
@@ -100,7 +166,7 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
         (("--layers", "*", "--fit", "cubic"), "--fit cubic"),
         (("--layers", "*", "--positions", "two"), "--positions two"),
         (("--layers", "*", "--length", "99"), "--length 99"),
-        (("--layers", "*", "--memory", "much"), "memory='much'"),
+        (("--layers", "*", "--memory", "much"), "--memory much: write bytes"),
         (("--layers", "*", "--text", "nowhere.txt"), "nowhere.txt"),
     ],
 )
@@ -109,7 +175,7 @@ def test_bad_input_ends_with_2_and_says_what_is_wrong(tmp_path: Path, words: tup
     result = run(checkpoint(tmp_path / "run"), "--out", out, *words)
     assert result.exit_code == 2
     assert said in result.stderr
-    assert not list(out.glob("*"))
+    assert not out.exists()
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:

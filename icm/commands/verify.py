@@ -134,7 +134,8 @@ def _show(report: Report, saved: list[Path], witnesses: Path, spent: float, budg
     for line in remarks(report, witnesses):
         screen.print(line, soft_wrap=True)
     if budget is not None and spent >= budget:
-        short = [r.claim for r in report.results if r.met < report.instances]
+        shares = {name: claim.share(report.instances) for name, claim in report.claims.items()}
+        short = [r.claim for r in report.results if r.met < shares[r.claim] and not r.skipped]
         which = f": fewer than {report.instances} instances for {', '.join(short)}" if short else ""
         screen.print(f"The budget of {budget:g} s ran out{which}.", style="yellow", markup=False, soft_wrap=True)
     for path in saved:

@@ -3,6 +3,6 @@
 from icm.measure.measurement import Exponent, Measurement, load, save
 from icm.measure.moments import InputMoments
 from icm.measure.remainder import curvature
-from icm.measure.steps import Step, steps
+from icm.measure.taken import Step, Taken, steps
 
-__all__ = ["Exponent", "InputMoments", "Measurement", "Step", "curvature", "load", "save", "steps"]
+__all__ = ["Exponent", "InputMoments", "Measurement", "Step", "Taken", "curvature", "load", "save", "steps"]

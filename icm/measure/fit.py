@@ -37,7 +37,10 @@ def fit(radii: Float[Tensor, " k"], values: Float[Tensor, " k"], kind: Kind | st
         raise InputError(f"kind={kind!r} is unknown; choose one of {', '.join(get_args(Kind))}")
     least = {"power": 2, "quadratic+power": 3, "tabulated": 1}[kind]
     if len(radii) < least:
-        raise InputError(f"{len(radii)} radii do not settle a curvature of kind {kind!r}; measure {least} or more")
+        raise InputError(
+            f"a curvature of kind {kind!r} takes {least} radii where H is positive and clear of rounding, and there "
+            f"are {len(radii)}; measure more, or take another kind"
+        )
     H = _tabulated(radii, values) if kind == "tabulated" else _powers(radii, values, kind == "quadratic+power")
     return Fit(H, float((H(radii) / values - 1).square().mean().sqrt()))
 

@@ -267,6 +267,8 @@ class Measurement:
                 f"at {negative} H is negative, as no curvature of the library is; measure other radii, more examples, "
                 "or another layer"
             )
+        if int(self.resolved.sum()) > 1:
+            return "give a smaller from_radius, or measure more radii from there on"
         return "measure larger radii, or with dtype=torch.float64"
 
     @property

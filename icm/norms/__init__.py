@@ -2,6 +2,7 @@
 
 from icm.norms.columns import ColumnNorm, OneToRMS, RowNorm
 from icm.norms.conjugate import Preconditioned
+from icm.norms.describe import Described, best_schatten, effective_rank, stable_rank
 from icm.norms.entries import RMS, EntrySum, Frobenius, MaxEntry
 from icm.norms.from_curvature import FromCurvature
 from icm.norms.induced import Induced
@@ -14,6 +15,7 @@ from icm.norms.schatten import Nuclear, RMSToRMS, Schatten, Spectral
 __all__ = [
     "RMS",
     "ColumnNorm",
+    "Described",
     "EntrySum",
     "Frobenius",
     "FromCurvature",
@@ -30,5 +32,8 @@ __all__ = [
     "Schatten",
     "Spectral",
     "as_norm",
+    "best_schatten",
+    "effective_rank",
     "parse",
+    "stable_rank",
 ]

@@ -4,7 +4,9 @@ parameters for them."""
 from icm.optim.escalator import Escalator
 from icm.optim.groups import groups
 from icm.optim.layout import Layout
+from icm.optim.monitor import Monitor
 from icm.optim.norm_roles import role_norms
+from icm.optim.readings import Reading
 from icm.optim.scaling import Scaling
 from icm.optim.solved import ICM
 from icm.optim.stacks import Column, KernelPositions
@@ -18,6 +20,8 @@ __all__ = [
     "Escalator",
     "KernelPositions",
     "Layout",
+    "Monitor",
+    "Reading",
     "Scaling",
     "SteepestDescent",
     "Tuned",

@@ -102,6 +102,6 @@ def test_what_cannot_be_fitted():
         fit(RADII, RADII**2, "cubic")  # pyright: ignore[reportArgumentType]
     for kind, least in (("power", 2), ("quadratic+power", 3)):
         few = RADII[: least - 1]
-        with pytest.raises(InputError, match=f"{least - 1} radii do not settle .* measure {least} or more"):
+        with pytest.raises(InputError, match=f"takes {least} radii .* and there are {least - 1}; measure more"):
             fit(few, few**2, kind)  # pyright: ignore[reportArgumentType]
     assert fit(RADII[:1], RADII[:1] ** 2, "tabulated").distance < 1e-12

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from icm.curvature import Curvature
-from icm.errors import InputError
-from icm.measure.directions import eligible
-from icm.measure.displacement import Base, Loss, Network, random_layers
+from icm.errors import CurvatureError, InputError
+from icm.measure.checks import check_options
+from icm.measure.displacement import Loss, Network, random_layers
 from icm.measure.fit import Kind
-from icm.measure.layers import Layer, Parts, find_layers
+from icm.measure.layers import Parts, find_layers
 from icm.measure.measurement import Measurement
+from icm.measure.memory import budget
+from icm.measure.trial import MOST, Trial, best_lengths
 from icm.networks import unwrapped
 from icm.solvers import solve
 from icm.sphere import mean, slopes
 
 Progress = Callable[[int, int, str], None]
 
-_LENGTHS = tuple(2.0**i for i in range(-16, 4))  # tried, times the length that the model likes best
-_FINER = 9  # between the neighbours of the best of those
 _TOL = 1e-6  # of solves, far below what is uncertain of H
 _RIDGE = 1e-3  # of the mean eigenvalue, as InputMoments adds: inputs may span less than R^n
-_TOKENS = 2**14  # positions that pass at once
+_AT_WALL = 1e-3  # this near to it, relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,10 @@ class Step:
     `name`: "solved", under the measured H and isotropic inputs; "solved, input moments", with the second moment of the
     layer's inputs; "gradient" and "polar", G and its polar factor UVᵀ at the length that the model likes best. cosines
     are between Q and G, and Q and UVᵀ. `linear` = ⟨G, Q⟩. `predicted` = ⟨G, Q⟩ − E H(‖Qζ‖) is promised and `obtained` =
-    L(W) − L(W − Q) given; `best` is the most that a multiple of Q gives, at `best_factor` times its length.
-    `gap` bounds how far a solve is from its optimum, relative; 0 for the others.
+    L(W) − L(W − Q) given (−inf where the loss is not finite any more); `best` is the most that a multiple of Q gives,
+    at `best_factor` times its length: 0 and 0 where none from 2⁻¹⁶ on gives any. `at_wall`: Q displaces some output by
+    the last radius measured, and would by more if H were known there. `at_bound`: `best_factor` is 2²⁰, the longest
+    tried, and longer ones may give more. `gap` bounds how far a solve is from its optimum, relative; 0 for the others.
     """
 
     layer: str
@@ -53,6 +55,16 @@ class Step:
     best: float
     best_factor: float
     gap: float
+    at_wall: bool
+    at_bound: bool
+
+
+class Taken(dict[str, list[Step]]):
+    """The steps of each layer; `skipped`: for layers of which there are none, why."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: dict[str, str] = {}
 
 
 def steps(
@@ -60,13 +72,15 @@ def steps(
     loss: Loss,
     data: Iterable[Any],
     measurements: Mapping[str, Measurement] | Iterable[Measurement],
-    kind: Kind = "tabulated",
+    kind: Kind | str = "tabulated",
     *,
     held_out: Iterable[Any] | None = None,
     parts: Mapping[str, Parts] | None = None,
+    dtype: torch.dtype | str | None = None,
+    memory: int | str | None = None,
     random_seed: int | None = None,
     progress: Progress | None = None,
-) -> dict[str, list[Step]]:
+) -> Taken:
     """For each measured layer, the updates that its measured H asks for, beside G and its polar factor: promised and
     obtained decreases of the loss on `data`, one layer moved at a time. The model stays as it is.
 
@@ -74,13 +88,23 @@ def steps(
     layer's output and u_t its input, and C likewise. H is `measurement.to_curvature(kind, unit_inputs=True,
     within=True)`, so that no step displaces an output by more than was measured. `obtained` and `best` are those on
     `held_out` if that is given: on the data that G and C come from, a step of many inputs can be right by heart.
-    `model`, `loss`, `data`, `parts` and `random_seed` as in `curvature`.
+    `model`, `loss`, `data`, `parts`, `dtype`, `memory` and `random_seed` as in `curvature`; the batches are kept, and
+    run through a few times for each layer. progress: called with (done, total, what), layers.
 
-    Raises InputError as `curvature` does, and for measurements of layers that the model does not have.
+    The result is a dictionary with the steps of each layer; its `skipped` says why a layer has none: no H can be made
+    of what was measured, or its gradient is 0 on these data.
+
+    Raises InputError as `curvature` does, for an unknown kind, and for measurements of layers that the model does not
+    have.
     """
     every = list(measurements.values() if isinstance(measurements, Mapping) else measurements)
     if not every:
         raise InputError("measurements is empty; measure a layer first, with icm.measure.curvature")
+    if kind not in get_args(Kind):
+        raise InputError(f"kind={kind!r} is unknown; choose one of {', '.join(get_args(Kind))}")
+    for given in (data, data if held_out is None else held_out):
+        dtype = check_options(model, loss, given, 1, "one", None, 0, dtype, random_seed)
+    budget(memory, torch.device("cpu"))
     model = unwrapped(model)
     if random_seed is None and (drawing := random_layers(model)):
         raise InputError(
@@ -93,55 +117,34 @@ def steps(
                 f"{one.layer} was measured as {one.m} × {one.n}, and the model has no such layer; "
                 "give its own measurements, and the `parts` they were measured with"
             )
-    network = Network(model, loss, None, random_seed, False)
     batches = list(data)
     others = batches if held_out is None else list(held_out)
     if not batches or not others:
         raise InputError("data or held_out holds no batch; give at least one, and no iterator that is used up")
-    found = {}
-    for i, one in enumerate(every):
-        if progress is not None:
-            progress(i, len(every), f"steps of {one.layer}")
-        H = one.to_curvature(kind, unit_inputs=True, within=True)
-        found[one.layer] = _of_layer(Trial(network, layers[one.layer], batches, others), H)
+    network, tell, found = Network(model, loss, dtype, random_seed, False), progress or _silent, Taken()
+    with torch.inference_mode(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")  # of vmap, in single operations
+        for i, one in enumerate(every):
+            tell(i, len(every), f"steps of {one.layer}")
+            try:
+                H = one.to_curvature(kind, unit_inputs=True, within=True)
+            except (InputError, CurvatureError) as error:
+                found.skipped[one.layer] = f"{one.layer}: {str(error).removeprefix(f'{one.layer}: ')}"
+                continue
+            trial = Trial(network, layers[one.layer], batches, others, memory)
+            if not bool(trial.G.any()):
+                found.skipped[one.layer] = (
+                    f"{one.layer}: its gradient is 0 on these data, so that there is no direction to move in; give "
+                    "data whose loss depends on it"
+                )
+                continue
+            found[one.layer] = _of_layer(trial, H)
+    tell(len(every), len(every), f"steps of {every[-1].layer}")
     return found
 
 
-class Trial:
-    """A layer: its gradient and the second moment of its inputs on some batches, and what moving its weight does on
-    others."""
-
-    def __init__(self, network: Network, layer: Layer, batches: Sequence[Any], others: Sequence[Any]):
-        self.network, self.layer, self.batches = network, layer, others
-        G, C = torch.zeros(layer.m, layer.n, dtype=torch.float64), torch.zeros(layer.n, layer.n, dtype=torch.float64)
-        count, bases = 0, []
-        for i, batch in enumerate(batches):
-            base = network.base(layer, batch, alone=i == 0)
-            fit = eligible(base.g)
-            g, u = base.g[fit], base.u[fit].double()
-            G += (g.T @ u).cpu()
-            C += (u.T @ u).cpu()
-            count += len(g)
-            bases.append(base)
-        self.G, self.C = G / count, C / count
-        self._bases = bases if others is batches else [network.base(layer, batch) for batch in others]
-        self._count = sum(int(eligible(base.g).sum()) for base in self._bases)
-
-    def decreases(self, Q: Float[Tensor, "m n"], factors: Sequence[float]) -> Float[Tensor, " k"]:
-        """L(W) − L(W − c Q) per position for each factor c."""
-        total = torch.zeros(len(factors), dtype=torch.float64)
-        for base, batch in zip(self._bases, self.batches, strict=True):
-            moved = -(base.u.double() @ Q.T.to(base.u.device))
-            at_once = max(1, _TOKENS // math.prod(moved.shape[:2]))
-            for first in range(0, len(factors), at_once):
-                part = slice(first, first + at_once)
-                c = torch.tensor(factors[part], dtype=torch.float64, device=moved.device)
-                total[part] -= self._changes(batch, base, (c[:, None, None, None] * moved).to(base.wide))
-        return total / self._count
-
-    def _changes(self, batch: Any, base: Base, delta: Tensor) -> Tensor:
-        beyond, linear = self.network.remainders(self.layer, batch, base, delta)
-        return (beyond + linear).sum(-1).cpu()
+def _silent(done: int, total: int, what: str) -> None:
+    """Nobody listens."""
 
 
 def _of_layer(trial: Trial, H: Curvature) -> list[Step]:
@@ -149,15 +152,29 @@ def _of_layer(trial: Trial, H: Curvature) -> list[Step]:
     U, g, Vh = torch.linalg.svd(G, full_matrices=False)
     kept = g > 1e-12 * g[0]
     polar = U[:, kept] @ Vh[kept]
-    ridge = _RIDGE * float(trial.C.trace()) / n * torch.eye(n, dtype=torch.float64)
-    found = []
-    for name, moment in (("solved", None), ("solved, input moments", trial.C + ridge)):
-        solution = solve(G, H, input_moment=moment, tol=_TOL, on_failure="return")
-        found.append(_tried(trial, name, solution.Q, -float(solution.value), polar, float(solution.relative_gap)))
+    moment = trial.C * (n / trial.C.trace()) + _RIDGE * torch.eye(n, dtype=torch.float64)
+    moment = moment / (1 + _RIDGE)  # of trace n, as the program has it
+    made: list[tuple[str, Tensor, float, float, float]] = []  # name, Q, predicted, gap, its longest displacement
+    for name, C in (("solved", None), ("solved, input moments", moment)):
+        solution = solve(G, H, input_moment=C, tol=_TOL, on_failure="return")
+        Q = solution.Q
+        reach = _longest(Q) if C is None else math.sqrt(max(0.0, _longest(Q @ C @ Q.T)))
+        made.append((name, Q, -float(solution.value), float(solution.relative_gap), reach))
     for name, D in (("gradient", G), ("polar", polar)):
         length, predicted = _best_length(H, D, G, n)
-        found.append(_tried(trial, name, length * D, predicted, polar))
-    return found
+        made.append((name, length * D, predicted, 0.0, length * _longest(D)))
+    tried = best_lengths(trial, [Q for _, Q, *_ in made])
+    return [
+        Step(
+            trial.layer.name, name, float(Q.norm()), _cosine(Q, G), _cosine(Q, polar), float((Q * G).sum()), predicted,
+            obtained, best, factor, gap, reach >= (1 - _AT_WALL) * H.wall, factor == MOST,
+        )
+        for (name, Q, predicted, gap, reach), (obtained, best, factor) in zip(made, tried, strict=True)
+    ]  # fmt: skip
+
+
+def _longest(D: Tensor) -> float:
+    return float(torch.linalg.matrix_norm(D, 2))
 
 
 def _best_length(H: Curvature, D: Tensor, G: Tensor, n: int) -> tuple[float, float]:
@@ -176,21 +193,6 @@ def _best_length(H: Curvature, D: Tensor, G: Tensor, n: int) -> tuple[float, flo
     else:
         t = end * 10 ** (brentq(rise, low, high, xtol=1e-15) if rise(low) > 0 else low)  # type: ignore[operator]
     return t, t * slope - float(mean(H, t * sigma, n))
-
-
-def _tried(trial: Trial, name: str, Q: Tensor, predicted: float, polar: Tensor, gap: float = 0.0) -> Step:
-    factors = [1.0, *_LENGTHS]
-    gains = trial.decreases(Q, factors)
-    i = int(gains[1:].argmax())
-    around = [_LENGTHS[max(0, i - 1)], _LENGTHS[min(len(_LENGTHS) - 1, i + 1)]]
-    low, high = (math.log10(x) for x in around)
-    finer = torch.logspace(low, high, _FINER, dtype=torch.float64).tolist()
-    gains, factors = torch.cat([gains, trial.decreases(Q, finer)]), [*factors, *finer]
-    best = int(gains.argmax())
-    return Step(
-        trial.layer.name, name, float(Q.norm()), _cosine(Q, trial.G), _cosine(Q, polar), float((Q * trial.G).sum()),
-        predicted, float(gains[0]), float(gains[best]), factors[best], gap,
-    )  # fmt: skip
 
 
 def _cosine(A: Tensor, B: Tensor) -> float:

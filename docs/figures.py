@@ -1,13 +1,16 @@
-"""Draws the pictures of the guide into docs/figures/: `make figures`, or `python docs/figures.py`; half a minute.
+"""Draws the pictures of the guide into docs/figures/: `make figures`, or `python docs/figures.py`; a minute.
 
 continuity.svg   the update for H = ½r² + b·kink(1) as the jump b grows
 region.svg       the slopes left and right of a kink for which orthogonalisation is optimal
 gpt2.svg         H(r)/r² in twelve layers of a small GPT-2, from the measurements kept in benchmarks/results/gpt2/
 gpt2_change.svg  how that changes during its training
+exponents.svg    which Schatten norm the updates of torch.optim.Muon and AdamW are steepest descent in, while they train
+widths.svg       the loss over the learning rate at four widths, from benchmarks/results/descent.json
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -15,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import icm
-from icm.plots import plot_change, plot_curvatures, plot_region
+from icm.demo import load_example
+from icm.plots import plot_change, plot_curvatures, plot_exponents, plot_region
 from icm.plots.style import COLOURS, DASHES, GREY, INK, dress, save
 
 FOLDER = Path(__file__).parent / "figures"
@@ -88,9 +92,52 @@ def continuity() -> Figure:
     return figure
 
 
+def watched(steps: int = 200) -> icm.optim.Monitor:
+    """A small language model of 2 layers of width 64 trained by torch.optim.Muon, and its head by AdamW."""
+    lm = load_example()
+    model, data = lm.SmallLM(lm.Config(layers=2, width=64, heads=2, context=32), seed=0), lm.corpus(200_000)
+    mine = list(lm.matrices(model).values())
+    ids = {id(p) for p in mine}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    optimizers = [torch.optim.Muon(mine, lr=0.02), torch.optim.AdamW(rest, lr=3e-3)]
+    generator = torch.Generator().manual_seed(0)
+    with icm.optim.Monitor(model, optimizers, every=10) as monitor:
+        for _ in range(steps + 1):
+            at = torch.randint(0, len(data) - 33, (8,), generator=generator).tolist()
+            x = torch.stack([data[i : i + 33] for i in at]).long()
+            model.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[:, :-1]).flatten(0, 1), x[:, 1:].flatten()).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    return monitor
+
+
+def widths() -> Figure:
+    rows = json.loads((MEASURED.parent / "descent.json").read_text(encoding="utf-8"))["widths"]
+    figure = Figure(figsize=(6.6, 4.2), dpi=150, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    for width, colour, dash in zip(sorted({row["width"] for row in rows}), COLOURS, DASHES, strict=False):
+        line = sorted((row["lr"], row["loss"]) for row in rows if row["width"] == width)
+        lr, loss = zip(*line, strict=True)
+        axes.plot(
+            lr, loss, color=colour, linestyle=dash, marker="o", markersize=4, linewidth=1.9, label=f"{width} wide"
+        )
+        best = min(line, key=lambda one: one[1])
+        axes.plot(*best, marker="o", markersize=9, markerfacecolor="none", color=colour)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({row["lr"] for row in rows}), [f"{lr:g}" for lr in sorted({row["lr"] for row in rows})])
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("held-out loss, nats per byte")
+    axes.legend(frameon=False, fontsize=8.5)
+    dress(axes)
+    return figure
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     save(continuity(), FOLDER / "continuity.svg")
     plot_region(icm.orthogonal_region(SQUARE, 4, points=129), FOLDER / "region.svg")
     plot_curvatures(icm.measure.load(MEASURED / "one.json"), FOLDER / "gpt2.svg")
     plot_change({t: icm.measure.load(MEASURED / f"step-{t}.json") for t in STEPS}, FOLDER / "gpt2_change.svg")
+    plot_exponents(watched(), FOLDER / "exponents.svg")
+    save(widths(), FOLDER / "widths.svg")

@@ -1,6 +1,7 @@
 """Optimizers for torch that take the solved update, or steepest descent in a norm, and the sorting of a model's
 parameters for them."""
 
+from icm.optim.chains import chains
 from icm.optim.escalator import Escalator
 from icm.optim.groups import groups
 from icm.optim.layout import Layout
@@ -11,6 +12,7 @@ from icm.optim.scaling import Scaling
 from icm.optim.solved import ICM
 from icm.optim.stacks import Column, KernelPositions
 from icm.optim.steepest import SteepestDescent
+from icm.optim.symo import SymO
 from icm.optim.table import table
 from icm.optim.tuned import Tuned
 
@@ -24,7 +26,9 @@ __all__ = [
     "Reading",
     "Scaling",
     "SteepestDescent",
+    "SymO",
     "Tuned",
+    "chains",
     "groups",
     "role_norms",
     "table",

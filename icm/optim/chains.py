@@ -43,27 +43,30 @@ def chains(model: nn.Module, declared: Declared | None = None) -> list[Chain]:
 
     Raises InputError for declarations that match nothing, name what is not there, or do not fit.
     """
-    model = unwrapped(model)
+    model, declared = unwrapped(model), declared or {}
     uses = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
-    names = {id(module): name for name, module in model.named_modules()}
-    inside = {id(child) for m in model.modules() if isinstance(m, nn.Sequential) for child in m.children()}
+    modules = dict(model.named_modules())
     found: list[Chain] = []
-    matched: set[str] = set()
-    for name, module in model.named_modules():
-        patterns = [pattern for pattern in declared or {} if fnmatchcase(name, pattern)]
-        matched |= set(patterns)
-        if patterns:
-            found.append(_declared(name, module, (declared or {})[patterns[0]], uses))
-        elif isinstance(module, nn.Sequential):
-            if id(module) not in inside:
+    said: set[str] = set()
+    for pattern, parts in declared.items():
+        matched = [name for name in modules if fnmatchcase(name, pattern)]
+        if not matched:
+            like = ", ".join(map(repr, nearest(pattern, [name for name in modules if name], 3)))
+            raise InputError(f"networks: {pattern!r} matches no module of the model; near it are {like or 'none'}")
+        for name in matched:
+            found.append(_declared(name, modules[name], parts, uses))
+            uses.update(id(p) for _, p in found[-1].params)  # their layers are in no other chain
+        said |= set(matched)
+    opened = {id(child) for module in modules.values() if _in_order(module) for child in module.children()}
+    for name, module in modules.items():
+        if name in said:
+            continue
+        if _in_order(module):
+            if id(module) not in opened:
                 found += _runs(list(_opened(name, module)), uses, f"in sequence in {_quoted(name)}", bare=True)
-        else:
+        elif not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):  # their order says nothing
             children = [(_path(name, key), child) for key, child in module.named_children()]
-            reason = f"inferred from the order of attributes of {_quoted(name)}"
-            found += _runs(children, uses, reason, bare=False)
-    if missing := [pattern for pattern in declared or {} if pattern not in matched]:
-        like = ", ".join(map(repr, nearest(missing[0], [name for name in names.values() if name], 3)))
-        raise InputError(f"networks: {missing[0]!r} matches no module of the model; near it are {like or 'none'}")
+            found += _runs(children, uses, f"inferred from the order of attributes of {_quoted(name)}", bare=False)
     return found
 
 
@@ -91,21 +94,23 @@ def of_shapes(shapes: Sequence[Sequence[int]], activation: str) -> Network:
 
 def _runs(items: Sequence[Named], uses: Counter[int], reason: str, bare: bool) -> list[Chain]:
     """The chains in modules that are applied one after another; `bare`: with or without activations between."""
-    found, run, kinds, fresh = [], [], [], False
+    found, run, kinds, since = [], [], [], []
     for name, module in (*items, ("", nn.Module())):
         if type(module) in _PASSED:
             continue
         activation = activation_of(module)
         if activation is not None:
-            kinds, fresh = [*kinds, activation], True
+            since.append(activation)
             continue
         plain = _plain(module, uses)
-        fits = plain and run and run[-1][1].out_features == module.in_features and (bare or fresh)
+        fits = plain and run and run[-1][1].out_features == module.in_features and (bare or since)
         if not fits:
             found += _made(run, kinds, reason)
             run, kinds = [], []
         if plain:
-            run, fresh = [*run, (name, module)], False
+            run.append((name, module))
+            kinds += since if len(run) > 1 else []
+        since = []
     return found
 
 
@@ -129,8 +134,8 @@ def _declared(name: str, module: nn.Module, parts: Sequence[str], uses: Counter[
             layer = here[part]
             if not _plain(layer, uses):
                 raise InputError(
-                    f"networks: {_path(name, part)} is a {type(layer).__name__} that cannot be in a chain: it has to be "
-                    "an nn.Linear whose parameters occur nowhere else"
+                    f"networks: {_path(name, part)} is a {type(layer).__name__} that cannot be in a chain: it has to "
+                    "be an nn.Linear whose parameters occur nowhere else"
                 )
             if run and run[-1][1].out_features != layer.in_features:
                 raise InputError(
@@ -162,9 +167,13 @@ def _plain(module: nn.Module, uses: Counter[int]) -> bool:
     )
 
 
-def _opened(name: str, module: nn.Sequential) -> Iterator[Named]:
+def _in_order(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _opened(name: str, module: nn.Module) -> Iterator[Named]:
     for key, child in module.named_children():
-        if isinstance(child, nn.Sequential):
+        if _in_order(child):
             yield from _opened(_path(name, key), child)
         else:
             yield _path(name, key), child

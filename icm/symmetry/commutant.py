@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icm.symmetry import group
 from icm.symmetry.network import Network
 
 
@@ -32,16 +33,12 @@ def dimension(network: Network) -> int:
 
 
 def generators(network: Network) -> Iterator[Tensor]:
-    """p×p matrices that generate the group: swaps of two neighbours in one hidden layer, and for signed permutations
-    the flip of one sign in each."""
-    for layer in range(1, network.depth):
-        d = network.widths[layer]
-        for i in range(d - 1):
-            order = list(range(d))
-            order[i], order[i + 1] = i + 1, i
-            yield representation(network, {layer: torch.eye(d, dtype=torch.float64)[order]})
-        if network.group == "signed":
-            yield representation(network, {layer: torch.diag(torch.tensor([-1.0] + [1.0] * (d - 1)).double())})
+    """p×p matrices that generate the group: those of `icm.symmetry.group.generators`."""
+    for element in group.generators(network):
+        layers = {}
+        for layer, (order, signs) in element.items():
+            layers[layer] = signs[:, None] * torch.eye(len(order), dtype=torch.float64)[order]
+        yield representation(network, layers)
 
 
 def representation(network: Network, layers: dict[int, Tensor]) -> Tensor:

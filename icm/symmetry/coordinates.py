@@ -20,7 +20,7 @@ def coordinates(tensors: Sequence[Tensor], network: Network) -> dict[Label, Tens
 
     Raises InputError for tensors of other shapes than the network's.
     """
-    _check(tensors, network)
+    check(tensors, network)
     return {
         label: torch.cat(
             [
@@ -79,7 +79,8 @@ def _whole(X: Tensor, axes: Axes, label: Label, network: Network) -> Tensor:
     return tensor.expand(*tensor.shape[:lead], *axes.shape)
 
 
-def _check(tensors: Sequence[Tensor], network: Network) -> None:
+def check(tensors: Sequence[Tensor], network: Network) -> None:
+    """Raise InputError for tensors that are not the network's parameters, with leading dimensions that agree."""
     wanted = network.parameters
     if len(tensors) != len(wanted):
         raise InputError(

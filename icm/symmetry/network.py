@@ -35,6 +35,26 @@ _MODULES = {
 }
 
 
+# What treats all neurons alike, with either sign.
+_NEUTRAL = (nn.Flatten, nn.Dropout, nn.Sequential)
+
+
+def activation_of(module: nn.Module) -> str | None:
+    """The name under which `Network` knows this module, None if it is no activation it knows."""
+    if isinstance(module, nn.Hardtanh) and module.min_val != -module.max_val:
+        return None
+    return _MODULES.get(type(module))
+
+
+def known(activation: str) -> bool:
+    return activation in (*_ODD, *_OTHERS)
+
+
+def is_odd(activation: str) -> bool:
+    """Whether a(−x) = −a(x)."""
+    return activation in _ODD
+
+
 class Axes(NamedTuple):
     """One parameter tensor: its name, its shape, the layer of neurons each axis runs over (0: the inputs), and the
     hidden ones among them, ascending."""
@@ -53,26 +73,31 @@ class Network:
     nothing; where a is odd, neither does flipping their signs. So the group is that of permutations of every hidden
     layer, or of signed permutations (Bernacchia, ICML 2025). Inputs and outputs stay where they are.
 
-    Parameters are listed as torch does: W₁ (d₁, d₀), b₁ (d₁), W₂, …; b only with `bias`. activation: one of the names
-    {odd} (odd), {others}.
+    Parameters are listed as torch does: W₁ (d₁, d₀), b₁ (d₁), W₂, …; b only with `bias`, which may also say it of every
+    layer, (True, True, False). activation: one of the names {odd} (odd), {others}.
 
-    Raises InputError for fewer than two widths, widths below 1, or an unknown activation.
+    Raises InputError for fewer than two widths, widths below 1, an unknown activation, or biases of another count.
     """
 
     widths: tuple[int, ...]
     activation: str = "tanh"
-    bias: bool = False
+    bias: bool | tuple[bool, ...] = False
 
     def __post_init__(self) -> None:
         widths = tuple(self.widths)
         if len(widths) < 2 or not all(isinstance(d, int) and not isinstance(d, bool) and d > 0 for d in widths):
             raise InputError(f"widths={self.widths!r}: give two or more whole numbers from 1 on, inputs first")
-        if self.activation not in (*_ODD, *_OTHERS):
+        if not known(self.activation):
             raise InputError(
                 f"activation={self.activation!r} is unknown; odd ones are {', '.join(_ODD)}, others "
                 f"{', '.join(_OTHERS)}"
             )
         object.__setattr__(self, "widths", widths)
+        if not isinstance(self.bias, bool):
+            biases = tuple(self.bias)
+            if len(biases) != self.depth or not all(isinstance(one, bool) for one in biases):
+                raise InputError(f"bias={self.bias!r}: True, False, or one of them for each of {self.depth} layers")
+            object.__setattr__(self, "bias", biases[0] if len(set(biases)) == 1 else biases)
 
     @classmethod
     def of(cls, model: nn.Module) -> Network:
@@ -89,45 +114,52 @@ class Network:
                         f"{found[-1].out_features}: only chains of linear layers have this symmetry"
                     )
                 found.append(module)
-            elif type(module) in _MODULES:
-                activations.append(_MODULES[type(module)])
-            elif next(module.children(), None) is None and not isinstance(module, (nn.Flatten, nn.Sequential)):
+            elif (activation := activation_of(module)) is not None:
+                activations.append(activation)
+            elif next(module.children(), None) is None and not isinstance(module, _NEUTRAL):
                 raise InputError(
                     f"{name or 'the model'} is a {type(module).__name__}: only nn.Linear layers with an activation "
                     f"between them ({', '.join(sorted(set(_MODULES.values())))}) are understood"
                 )
         kinds = set(activations) - ({"identity"} if len(set(activations)) > 1 else set())
-        biases = {module.bias is not None for module in found}
-        if not found or len(kinds) > 1 or len(biases) > 1:
+        if not found or len(kinds) > 1:
             raise InputError(
-                f"a model with {len(found)} linear layers, activations {sorted(kinds)} and "
-                f"{'some' if len(biases) > 1 else 'no'} biases: give one chain of linear layers, all with a bias or "
-                "none, and one activation"
+                f"a model with {len(found)} linear layers and activations {sorted(kinds)}: give one chain of linear "
+                "layers with one activation"
             )
         widths = (found[0].in_features, *(module.out_features for module in found))
-        return cls(widths, next(iter(kinds), "linear"), biases == {True})
+        return cls(widths, next(iter(kinds), "linear"), tuple(module.bias is not None for module in found))
 
     @property
     def group(self) -> Group:
-        return "signed" if self.activation in _ODD else "permutation"
+        return "signed" if is_odd(self.activation) else "permutation"
 
     @property
     def depth(self) -> int:
         """L, the number of weight matrices."""
         return len(self.widths) - 1
 
+    @property
+    def biases(self) -> tuple[bool, ...]:
+        """Whether each layer has a bias."""
+        return (self.bias,) * self.depth if isinstance(self.bias, bool) else self.bias
+
     @cached_property
     def parameters(self) -> tuple[Axes, ...]:
         listed = []
         for layer in range(1, self.depth + 1):
             listed.append(self._axes("W", (layer, layer - 1)))
-            if self.bias:
+            if self.biases[layer - 1]:
                 listed.append(self._axes("b", (layer,)))
         return tuple(listed)
 
     def _axes(self, kind: str, layers: tuple[int, ...]) -> Axes:
         hidden = tuple(sorted(layer for layer in layers if 0 < layer < self.depth))
         return Axes(f"{kind}{layers[0]}", tuple(self.widths[layer] for layer in layers), layers, hidden)
+
+    def fan_in(self, axes: Axes) -> int:
+        """How many neurons feed the layer that a parameter belongs to."""
+        return self.widths[axes.layers[0] - 1]
 
     @property
     def size(self) -> int:

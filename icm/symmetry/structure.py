@@ -82,14 +82,13 @@ class Structured:
 
 
 def outer(left: Sequence[Tensor], right: Sequence[Tensor], network: Network) -> Structured:
-    """The projection of the mean of u_r v_rᵀ onto the structure, for R pairs given as tensors (R, *shape): the average
-    over the group of 𝒢uvᵀ𝒢ᵀ, M_λ = Σ_r X_r Y_rᵀ/(R dim λ)."""
+    """The projection of the mean of u_r v_rᵀ onto the structure, for R pairs given as tensors (…, R, *shape): the
+    average over the group of 𝒢uvᵀ𝒢ᵀ, M_λ = Σ_r X_r Y_rᵀ/(R dim λ), for each of the dimensions before R."""
     X, Y = coordinates(left, network), coordinates(right, network)
     blocks = {}
     for label in network.labels:
-        x, y = X[label], Y[label]
-        count = x.shape[0] * network.dimension(label)
-        blocks[label] = x.transpose(0, -2).flatten(1) @ y.transpose(0, -2).flatten(1).mT / count
+        x, y = (side[label].movedim(-3, -2).flatten(-2) for side in (X, Y))
+        blocks[label] = x @ y.mT / (X[label].shape[-3] * network.dimension(label))
     return Structured(network, blocks)
 
 

@@ -59,13 +59,24 @@ def test_a_network_is_read_off_a_module(activation, module, bias):
         (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(5, 2)), "takes 5 inputs"),
         (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), "LayerNorm"),
         (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), "relu"),
-        (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2, bias=False)), "some biases"),
         (nn.Sequential(nn.Tanh()), "0 linear layers"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Hardtanh(-1.0, 2.0), nn.Linear(4, 2)), "Hardtanh"),
     ],
 )
 def test_what_is_no_chain_is_refused(model, said):
     with pytest.raises(InputError, match=said):
         Network.of(model)
+
+
+def test_biases_may_differ_between_layers_and_dropout_be_between():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Hardtanh(-2.0, 2.0), nn.Dropout(0.1), nn.Linear(4, 2, bias=False))
+    network = Network.of(model)
+    assert network == Network((3, 4, 2), "hardtanh", (True, False))
+    assert [axes.name for axes in network.parameters] == ["W1", "b1", "W2"]
+    assert network.factor_count == counting_rule(network) == dimension(network)
+    assert Network((3, 4, 2), "tanh", (True, True)) == Network((3, 4, 2), "tanh", True)
+    with pytest.raises(InputError, match="each of 2 layers"):
+        Network((3, 4, 2), "tanh", (True,))
 
 
 @pytest.mark.parametrize("widths", [(3,), (3, 0, 2), (True, 2)])

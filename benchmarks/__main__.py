@@ -36,6 +36,7 @@ PARTS = (
     "solve",
     "step",
     "training",
+    "descent",
     "tradeoff",
     "remainders",
     "coverage",
@@ -138,6 +139,12 @@ def main(arguments: list[str] | None = None) -> int:
         rows = _part("training").run(options.quick)
         show(console, "training", [row | {"ok": True} for row in rows], "loss")
         _write(options.out / "training.json", rows)
+    if "descent" in parts:
+        descent = _part("descent").run(options.quick, options.out)
+        for name in ("tuned", "finals", "widths"):
+            show(console, name, [row | {"ok": True} for row in descent[name]], "loss")
+        failed |= not _report(console, summary, descent["bars"])
+        _write(options.out / "descent.json", descent)
     if "tradeoff" in parts:
         failed |= bool(_part("tradeoff").main(options.out, options.quick))
         found = json.loads((options.out / "tradeoff.json").read_text(encoding="utf-8"))

@@ -19,6 +19,8 @@ def entry(claim: Claim, result: Result) -> str:
     if result.grade is Rigour.REFUTED:
         assert result.witness is not None
         pieces = [f"refuted, for instance by {result.witness.instance.describe()}"]
+        if claim.cost > 1:  # two runs: by how much they part
+            pieces[0] += f", where the runs part by {result.witness.margin:.2g} of the way"
     verdict = {Expected.HOLDS: "", Expected.FAILS: "Fails. ", Expected.CORRECTS: "Corrects its source. "}
     text = f"**{claim.name}** ({claim.source}). {claim.statement} *{verdict[claim.expected]}{'; '.join(pieces)}.*"
     return textwrap.fill(text.replace("σ*", "σ\\*").replace("Q*", "Q\\*").replace("F*", "F\\*"), WIDTH,

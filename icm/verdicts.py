@@ -12,7 +12,7 @@ from rich.text import Text
 
 from icm.tables import plain_table
 from icm.theory import Claim, Evidence, Expected, Report, Result, Rigour
-from icm.theory.evidence import upwards
+from icm.theory.evidence import SKIPPED, upwards
 from icm.theory.report import LEFT_OUT
 
 COLOURS = {
@@ -59,7 +59,7 @@ def pieces(result: Result) -> list[tuple[Rigour, str]]:
     found = []
     for evidence in result.evidence:
         if evidence.rigour is Rigour.INCONCLUSIVE:
-            words = "proof open" if evidence.scope == "proof" else "undecided"
+            words = {"proof": "proof open", SKIPPED: SKIPPED}.get(evidence.scope, "undecided")
         elif evidence.rigour is Rigour.REFUTED:
             words = "refuted by proof" if evidence.scope == "by proof" else "refuted"
             words = (
@@ -104,7 +104,8 @@ def verdict(report: Report) -> str:
     odd = [r.claim for r in report.results if not r.as_expected]
     if odd:
         return f"{len(odd)} of {len(report.results)} claims not as expected: {', '.join(odd)}"
-    return f"{len(report.results)} claims, all as expected"
+    skipped = sum(r.skipped for r in report.results)
+    return f"{len(report.results)} claims, all as expected" + (f" but {skipped} skipped" if skipped else "")
 
 
 def replay_line(claim: str, folder: Path) -> str:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from icm.arrays import to_tensor
 from icm.ball import Ball
 from icm.curvature import Curvature, as_curvature
-from icm.errors import InputError
+from icm.errors import InputError, MissingPackageError
 from icm.rigour import Rigour
 from icm.theory.case import Case
 from icm.theory.curvatures import smooth
@@ -49,7 +50,9 @@ class Claim:
     taken to be known to `slack`. Margins should be relative, so that an error of `resolution` decides nothing.
     hypotheses are predicates (B,) by name; instances that miss one are not counted. `draw` makes the instances, by
     default gradients of all shapes with smooth curvatures. `proof` names a proof in the package proofs_check,
-    `enclosable` says whether the margin can be computed in ball arithmetic.
+    `enclosable` says whether the margin can be computed in ball arithmetic. An instance that stands for a whole
+    training run costs as much as `cost` others, and a run takes so many fewer of them. `needs` names a package that
+    the margin calls, PyPI's name: without it the claim is skipped.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Claim:
     slack: float = 1e-9
     resolution: float = 1e-6
     batch: int = 50
+    cost: int = 1
+    needs: str | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", self.name):
@@ -73,8 +78,21 @@ class Claim:
                 f"a claim is named {self.name!r}: use letters, digits, - and _, for files are named after it"
             )
 
+    def share(self, instances: int) -> int:
+        """How many instances of its own the claim takes in a run of so many."""
+        return -(-instances // self.cost)
+
+    @property
+    def missing(self) -> str:
+        """Why the claim cannot be tried here, "" if it can."""
+        if self.needs is None or find_spec(self.needs) is not None:
+            return ""
+        return f"the package {self.needs} is not installed: pip install {self.needs}"
+
     def check(self, instances: Instances, rigorous: bool = False) -> Checked:
-        """Every instance of a batch against the claim."""
+        """Every instance of a batch against the claim. Raises MissingPackageError without the package it needs."""
+        if self.missing:
+            raise MissingPackageError(f"claim {self.name!r}: {self.missing}")
         case = Case(instances, rigorous)
         met, missed = torch.ones(len(case), dtype=torch.bool), {}
         for name, holds in self.hypotheses.items():

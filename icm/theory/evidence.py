@@ -15,6 +15,8 @@ from icm.rigour import Rigour
 if TYPE_CHECKING:
     from icm.theory.instances import Instances
 
+SKIPPED = "skipped"  # the scope of evidence that there is none
+
 
 class Expected(Enum):
     """What a claim is expected to come out as, with a sentence each."""
@@ -115,8 +117,16 @@ class Result:
     seconds: float = 0.0
 
     @property
+    def skipped(self) -> bool:
+        """Whether it was not tried, as a package is missing that its margin calls."""
+        return self.headline.scope == SKIPPED
+
+    @property
     def as_expected(self) -> bool:
-        """Whether a claim expected to hold was decided and not refuted, and one expected to fail was refuted."""
+        """Whether a claim expected to hold was decided and not refuted, and one expected to fail was refuted; what is
+        skipped is no surprise."""
+        if self.skipped:
+            return True
         if self.expected is Expected.HOLDS:
             return self.grade not in (Rigour.REFUTED, Rigour.INCONCLUSIVE)
         return self.grade is Rigour.REFUTED

@@ -67,7 +67,8 @@ class Report:
             margin = "" if math.isnan(head.margin) else f", worst margin {head.margin:.2g} ± {upwards(head.error)}"
             why = f" ({head.note})" if r.grade is Rigour.INCONCLUSIVE else ""
             sign = "" if r.as_expected else "  ← not as expected"
-            lines.append(f"{r.claim:{width}}  {r.grade}, {head.scope}{margin}{why}{sign}")
+            grade = r.grade if not r.skipped else "not tried"
+            lines.append(f"{r.claim:{width}}  {grade}, {head.scope}{margin}{why}{sign}")
         return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from icm.theory.evidence import Witness
 from icm.theory.instances import Instances, diagonal
 from icm.theory.tally import Violation
 
-_MOST = 200  # candidates tried
+_MOST = 200  # candidates tried, fewer of a claim whose instances cost more
 _CLEAR = 0.1  # of the worst margin
 
 
@@ -32,7 +32,8 @@ def shrink(claim: Claim, violations: Sequence[Violation], seed: int, deadline: f
         return None
     best, checked, rigorous = found
     steps, tried, improved = 0, 0, True
-    while improved and tried < _MOST and perf_counter() <= deadline:
+    most = max(1, _MOST // claim.cost)
+    while improved and tried < most and perf_counter() <= deadline:
         improved = False
         for candidate in _simpler(best):
             tried += 1
@@ -41,7 +42,7 @@ def shrink(claim: Claim, violations: Sequence[Violation], seed: int, deadline: f
                 best, checked, improved = candidate, smaller, True
                 steps += 1
                 break
-            if tried >= _MOST or perf_counter() > deadline:
+            if tried >= most or perf_counter() > deadline:
                 break
     return Witness(claim.name, best, float(checked.margin), float(checked.error), checked.rigour, seed, steps)
 

@@ -10,7 +10,7 @@ from time import perf_counter
 from icm.errors import InputError
 from icm.rigour import Rigour
 from icm.theory.claim import Claim
-from icm.theory.evidence import Evidence, Result, Witness
+from icm.theory.evidence import SKIPPED, Evidence, Result, Witness
 from icm.theory.proofs import Proven, prove
 from icm.theory.report import Report
 from icm.theory.shrink import shrink
@@ -38,7 +38,8 @@ def verify(
 ) -> Report:
     """Every claim (all of `icm.theory.CLAIMS` by default, or some by name, or one's own) against `instances` instances
     that meet its hypotheses, drawn from `seed`; with `rigorous`, 20 more each in ball arithmetic, and with `proofs`
-    the proof, checked step by step, where there is one.
+    the proof, checked step by step, where there is one. A claim about training runs takes a share of them, one that
+    needs a package which is not installed none: its result says `skipped`.
 
     After `budget` seconds no batch is begun, but those that processes already hold are finished. `workers` > 1 are
     processes, for claims of the library only (call it under `if __name__ == "__main__":`); with torch.distributed
@@ -61,7 +62,9 @@ def verify(
         if rigorous:
             run.rigorous_rounds()
         proven = run.proofs() if proofs else {}
-        results = tuple(_result(claim, run, proven.get(claim.name)) for claim in selected)
+        results = tuple(
+            _skipped(claim) if claim.missing else _result(claim, run, proven.get(claim.name)) for claim in selected
+        )
     finally:
         team.close()
     return Report(results, {c.name: c for c in selected}, seed, instances, rigorous)
@@ -97,7 +100,7 @@ class _Run:
     def __init__(
         self, claims: list[Claim], instances: int, seed: int, deadline: float, team: Workers, progress: Progress | None
     ):
-        self.claims = {claim.name: claim for claim in claims}
+        self.claims = {claim.name: claim for claim in claims if not claim.missing}
         self.instances, self.seed, self.deadline, self.team = instances, seed, deadline, team
         self.progress = progress or (lambda done, total, what: None)
         self.tallies: dict[str, list[Tally]] = {name: [] for name in self.claims}
@@ -111,11 +114,12 @@ class _Run:
             for name, claim in self.claims.items():
                 tried = sum(t.tried for t in self.tallies[name])
                 met = sum(t.met - t.open for t in self.tallies[name])
-                left = min(self.instances - met, _MOST * self.instances - tried)
+                wanted = claim.share(self.instances)
+                left = min(wanted - met, _MOST * wanted - tried)
                 if left > 0:
-                    size = batch_size(claim, self.instances)
+                    size = batch_size(claim, wanted)
                     count = math.ceil(1.1 * left * (tried / met if met else 1.0) / size)
-                    count = min(count, max(1, (_MOST * self.instances - tried) // size))
+                    count = min(count, max(1, (_MOST * wanted - tried) // size))
                     tasks += [Task(name, begun[name] + i, self.seed, size) for i in range(count)]
                     begun[name] += count
             if not self._carry_out(tasks, self.tallies):
@@ -157,6 +161,12 @@ class _Run:
 def _one(task: Task) -> Tally:
     """A task of a registered claim, in a process of its own."""
     return tally(_registry()[task.claim], task)
+
+
+def _skipped(claim: Claim) -> Result:
+    """The result of a claim that cannot be tried here."""
+    why = Evidence(Rigour.INCONCLUSIVE, SKIPPED, note=claim.missing)
+    return Result(claim.name, Rigour.INCONCLUSIVE, claim.expected, (why,), met=0, tried=0, open=0)
 
 
 def _result(claim: Claim, run: _Run, proven: Proven | None) -> Result:

@@ -61,6 +61,18 @@ NAMES = {
     "concentration-spread-steep",
     "a-wall-has-one-optimum",
     "one-norm-for-all-scales",
+    "norm-duality",
+    "steepest-step",
+    "modular-norm",
+    "luxemburg-duality",
+    "muon-limit",
+    "schatten-to-muon",
+    "max-entry-operator",
+    "columns-operator",
+    "rows-operator",
+    "polar-nearest",
+    "polar-ties",
+    "square-loss-bound",
 }
 REFUTED = {
     "homogenisation-converse",

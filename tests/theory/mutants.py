@@ -15,15 +15,49 @@ from icm.theory.claims.cap import alpha, cap, reverse, reversed_margin, spread
 from icm.theory.claims.certificate import certificate
 from icm.theory.claims.concentration import concentration_spread, concentration_variance, shares
 from icm.theory.claims.convexity import chord, convexity
+from icm.theory.claims.equivalences import InItsNorm, icm_norm, muon, muon_exact, solved
+from icm.theory.claims.equivalences_signs import adam, adam_signs, prodigy
+from icm.theory.claims.equivalences_spectral import shampoo, shampoo_spectral
+from icm.theory.claims.followed import descent, whole
 from icm.theory.claims.homogenisation import homogenisation, ratios, reversal, several
 from icm.theory.claims.kink_needed import beside, flat, kink_needed, rise, spectrum
-from icm.theory.claims.norms import chain, norm_family
+from icm.theory.claims.norms import chain, gain, norm_family
 from icm.theory.claims.one_function import one_function
+from icm.theory.claims.operators import (
+    below_quadratic,
+    by_rows,
+    columns_operator,
+    max_entry_operator,
+    nearer,
+    polar_nearest,
+    polar_ties,
+    rows_operator,
+    square_loss,
+    tie,
+)
 from icm.theory.claims.orthogonalisation import exact as threshold_exact
 from icm.theory.claims.orthogonalisation import kink, least_jump, orthogonalisation
 from icm.theory.claims.quadratic import quadratic
 from icm.theory.claims.quartic import deviation as quartic_deviation
 from icm.theory.claims.quartic import quartic
+from icm.theory.claims.steepest_descent import (
+    descends,
+    duality,
+    full_rank,
+    luxemburg,
+    luxemburg_duality,
+    max_over_tensors,
+    modular,
+    modular_norm,
+    muon_limit,
+    norm_duality,
+    schatten_to_muon,
+    spectral_over_layers,
+    steepest_step,
+    steps,
+    towards_muon,
+)
+from icm.theory.claims.trained import apart, each, rest, trained
 from icm.theory.claims.von_neumann import margin as trace
 from icm.theory.claims.von_neumann import von_neumann
 from icm.theory.claims.wall import loose, looser
@@ -136,6 +170,49 @@ def stays_flat(case: Case) -> Ball:
     return -beside(case, flat(case)) - 0.5
 
 
+def each_for_itself(case: Case, which: list, way: str, G: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Every layer with the step size of its own dual norm in place of the sum of all."""
+    pairs = zip(which, G, case["weights"].unbind(-1), strict=True)
+    sizes = [one.dual(case, g, p).middle / (case["sharpness"] * s * s) for (one, p), g, s in pairs]
+    T = [one.make(p).dualize(g) for (one, p), g in zip(which, G, strict=True)]
+    return [-size[:, None, None] * t for size, t in zip(sizes, T, strict=True)]
+
+
+def times_weights(case: Case, which: list, way: str, G: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Steps that grow with the weights."""
+    found = zip(steps(case, which, way, G), case["weights"].unbind(-1), strict=True)
+    return [d * (s * s)[:, None, None] for d, s in found]
+
+
+def all_of_muons(case: Case) -> Ball:
+    """⟨G, Q*⟩/(‖Q*‖₂‖G‖_*) − 1."""
+    return gain(case) / (case.sigma[:, 0] * case.g.sum()) - 1.0
+
+
+def shortest_column(case: Case) -> Ball:
+    """1 − ‖Mx‖₁/(‖col_j‖₁‖x‖₁) for the shortest column."""
+    size = case.G.abs().sum(1).amin(-1)
+    image = (Ball.of(case.G) * case["x"][:, None, :]).sum().abs().sum()
+    return 1.0 - image / (size * Ball.of(case["x"].abs()).sum())
+
+
+def mean_entry(case: Case) -> Ball:
+    """1 − ‖Mx‖_∞/(mean|M| ‖x‖₁)."""
+    size = case.G.abs().mean((1, 2))
+    image = (Ball.of(case.G) * case["x"][:, None, :]).sum().abs().amax()
+    return 1.0 - image / (size * Ball.of(case["x"].abs()).sum())
+
+
+def another_power(case: Case) -> torch.Tensor:
+    """Solved updates beside steepest descent in the norm of a power a tenth higher."""
+    assert isinstance(case.H, Power)
+    ours = solved(Power(case.H.exponent + 0.1), InItsNorm)
+    return apart(trained(case, ours, 5), trained(case, solved(case.H), 5))
+
+
+SPECTRAL = each(descent("spectral"), rest)
+SIGNS = each(whole("max-entry"))
+
 ALL = (
     false(homogenisation, "homogenisation-of-any-H", hypotheses={"several": several}, draw=draw(smooth)),
     false(homogenisation, "ratios-reversed", margin=lambda case: (1.0 - ratios(case)).amin(-1)),
@@ -168,6 +245,37 @@ ALL = (
     false(von_neumann, "von-neumann-turned", margin=lambda case: -trace(case)),
     false(convexity, "concavity", margin=lambda case: -chord(case)),
     false(norm_family, "norms-fall", margin=lambda case: -chain(case)),
+    false(norm_duality, "dual-norms-a-thousandth-less", margin=lambda case: duality(case) - 1e-3),
+    false(steepest_step, "steps-twice-as-long", margin=lambda case: descends(case, 2.0)),
+    false(max_over_tensors, "signs-with-steps-of-their-own", margin=lambda case: modular(case, each_for_itself)),
+    false(spectral_over_layers, "layers-with-steps-of-their-own", margin=lambda case: modular(case, each_for_itself)),
+    false(modular_norm, "steps-that-grow-with-the-weights", margin=lambda case: modular(case, times_weights)),
+    false(luxemburg_duality, "luxemburg-a-thousandth-less", margin=lambda case: luxemburg(case) - 1e-3),
+    false(muon_limit, "muon-at-every-power", margin=all_of_muons, hypotheses={"different": unequal}),
+    false(
+        schatten_to_muon, "twice-as-fast-to-muon", margin=lambda case: towards_muon(case, 0.5),
+        hypotheses={"full rank": full_rank, "different": unequal},
+    ),
+    false(max_entry_operator, "mean-entry-operator", margin=mean_entry),
+    false(columns_operator, "shortest-column-operator", margin=shortest_column),
+    false(rows_operator, "rows-of-the-same-p", margin=lambda case: by_rows(case, lambda p: p)),
+    false(polar_nearest, "nearest-by-the-largest", margin=lambda case: nearer(case, 0)),
+    false(polar_ties, "ties-at-full-rank", margin=lambda case: tie(case, 1.0), hypotheses={}, draw=draw("r^2")),
+    false(square_loss, "half-the-square-loss-bound", margin=lambda case: below_quadratic(case, 0.5)),
+    false(adam_signs, "adam-is-spectral", margin=lambda case: apart(trained(case, SPECTRAL), trained(case, adam()))),
+    false(
+        muon_exact, "muon-with-and-without-momentum",
+        margin=lambda case: apart(trained(case, SPECTRAL), trained(case, each(muon("W"), muon("V"), rest))),
+    ),
+    false(
+        prodigy, "escalators-change-nothing", needs=None,
+        margin=lambda case: apart(trained(case, SIGNS), trained(case, each(whole("max-entry", escalator=1e-6)))),
+    ),
+    false(
+        shampoo_spectral, "shampoo-is-sign-descent", hypotheses={},
+        margin=lambda case: apart(trained(case, SIGNS), trained(case, shampoo(0.0))),
+    ),
+    false(icm_norm, "descent-in-another-power", margin=another_power),
     false(kink_needed, "smooth-and-flat", margin=flat_of_smooth, hypotheses={"different": unequal}, draw=draw(smooth)),
     false(loose, "polar-under-every-wall", margin=always_polar),
     false(misaligned, "turning-helps", margin=lambda case: -losses(case) - 1e-6),

@@ -7,6 +7,7 @@ add (eps, averages, a polynomial in bfloat16) has claims of its own, which are e
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -40,9 +41,7 @@ def equal(
 
 def others() -> Any:
     """The package of the others' optimizers."""
-    import pytorch_optimizer
-
-    return pytorch_optimizer
+    return importlib.import_module(PEER)
 
 
 def descent(norm: str | Norm, **options: Any) -> Callable[[Network], SteepestDescent]:
